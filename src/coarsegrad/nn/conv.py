@@ -1,0 +1,101 @@
+"""The 2-D convolution with quantized weights and inputs."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from coarsegrad.nn.latent import LatentWeight
+from coarsegrad.quantizers import Quantizer
+
+_Size = int | tuple[int, int]
+
+
+@final
+class Conv2d(LatentWeight, torch.nn.Conv2d):
+    r"""``torch.nn.Conv2d`` on quantized operands: y = alpha (q_x(x) * q_w(W)) + b.
+
+    Arguments, shapes and state_dict keys are torch's: x is (N, C_in, H, W), y is
+    (N, C_out, H', W'), in x's dtype.
+
+    Args:
+        in_channels: channels of x.
+        out_channels: channels of y.
+        kernel_size: size of the window.
+        stride: step of the window.
+        padding: cells added on each side, or ``"valid"``, ``"same"``.
+        dilation: distance between the window's cells.
+        groups: blocks of channels that do not mix.
+        bias: whether to add a learned float bias.
+        padding_mode: as in torch.
+        pad_value: 0, +1 or -1: what the added cells hold *after* the input quantizer. 0 is
+            torch's padding; with +-1 the padded input stays binary.
+        input_quantizer: applied to x first, or None for a float input.
+        weight_quantizer: applied to the latent weight, or None for a float weight.
+        device: as in torch.
+        dtype: as in torch.
+
+    Raises:
+        TypeError: a quantizer that is not one (a class instead of an instance, a string).
+        ValueError: ``pad_value`` is not 0, 1 or -1 or meets another ``padding_mode`` than
+            ``"zeros"``; an input quantizer with ``scale="channel"``.
+
+    >>> from coarsegrad.quantizers import Sign
+    >>> layer = Conv2d(3, 8, 3, padding=1, weight_quantizer=Sign(scale="channel"))
+    >>> layer(torch.zeros(1, 3, 5, 5)).shape
+    torch.Size([1, 8, 5, 5])
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: _Size,
+        stride: _Size = 1,
+        padding: _Size | str = 0,
+        dilation: _Size = 1,
+        groups: int = 1,
+        bias: bool = True,
+        padding_mode: str = "zeros",
+        *,
+        pad_value: float = 0,
+        input_quantizer: Quantizer | None = None,
+        weight_quantizer: Quantizer | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        if pad_value not in (0, 1, -1) or (pad_value != 0 and padding_mode != "zeros"):
+            raise ValueError(
+                f"Conv2d needs pad_value 0, 1 or -1 (1 and -1 only with padding_mode='zeros'), "
+                f"got pad_value={pad_value!r} with padding_mode={padding_mode!r}"
+            )
+        torch.nn.Conv2d.__init__(
+            self, in_channels, out_channels, kernel_size, stride, padding, dilation, groups,
+            bias, padding_mode, device, dtype,
+        )  # fmt: skip
+        self.pad_value = float(pad_value)
+        self._set_quantizers(input_quantizer, weight_quantizer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the layer's output, shape (N, C_out, H', W')."""
+        x, weight, scales = self._operands(x)
+        y = self._convolve(x, weight, None if scales else self.bias)
+        for scale in scales:
+            y = y * scale.to(y.dtype).reshape(-1, 1, 1)
+        return y + self.bias.to(y.dtype).reshape(-1, 1, 1) if scales and self.bias is not None else y
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if self.pad_value == 0 or self.padding in (0, (0, 0), "valid"):
+            return self._conv_forward(x, weight, bias)
+        x = F.pad(x, self._reversed_padding_repeated_twice, value=self.pad_value)
+        return F.conv2d(x, weight, bias, self.stride, 0, self.dilation, self.groups)
+
+    def extra_repr(self) -> str:
+        """Return torch's text and what is quantized."""
+        text = torch.nn.Conv2d.extra_repr(self)
+        if self.pad_value:
+            text += f", pad_value={self.pad_value:+.0f}"
+        return self._describe(text)
