@@ -1,17 +1,20 @@
-// The only file that knows Python.
+// The door to Python; kernels and preparation know nothing of it.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include "bind_testing.h"
 #include "cpu.h"
+#include "dispatch.h"
 
 namespace nb = nanobind;
+using namespace coarsegrad;
 
 NB_MODULE(_native, m) {
     m.def(
         "cpu_features",
         [] {
-            using namespace coarsegrad;
             const unsigned found = cpu_features();
             std::vector<std::string> names;
             if (found & kPopcnt) names.push_back("popcnt");
@@ -21,4 +24,16 @@ NB_MODULE(_native, m) {
             return names;
         },
         "The instruction sets for bit kernels that this CPU has and this system allows.");
+    m.def(
+        "targets",
+        [] {
+            std::vector<std::tuple<std::string, std::string, bool, std::string>> all;
+            for (int i = 0; i < target_count(); ++i) {
+                const Target target = target_at(i);
+                all.emplace_back(target.name, target.description, target.runs, target.reason);
+            }
+            return all;
+        },
+        "(name, description, runs here, why not) of every kernel target, slowest first.");
+    bind_testing(m.def_submodule("testing", "Single kernels, for tests and benchmarks."));
 }

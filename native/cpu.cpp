@@ -23,12 +23,14 @@ unsigned cpu_features() {
     if (c & bit_POPCNT) found |= kPopcnt;
     const bool os_saves_state = c & bit_OSXSAVE;
     if (!os_saves_state) return found;
+    const bool fma = c & bit_FMA;
     const unsigned long long state = enabled_state();
     const bool ymm = (state & 0x6) == 0x6;
     const bool zmm = (state & 0xe6) == 0xe6;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return found;
-    if (ymm && (b & bit_AVX2)) found |= kAvx2;
-    if (zmm && (b & bit_AVX512F) && (b & bit_AVX512BW)) found |= kAvx512bw;
+    if (ymm && (b & bit_AVX2) && fma) found |= kAvx2;
+    const unsigned wide = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL;
+    if (zmm && (b & wide) == wide) found |= kAvx512bw;
     if (zmm && (b & bit_AVX512F) && (c & bit_AVX512VPOPCNTDQ)) found |= kAvx512vpopcntdq;
     return found;
 }

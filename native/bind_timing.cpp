@@ -1,0 +1,148 @@
+// Times of single kernels on prepared layers, the best of many runs, for benchmarks/kernels.py.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
+
+#include <algorithm>
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "bind_testing.h"
+#include "dispatch.h"
+#include "prepare.h"
+#include "threads.h"
+
+namespace nb = nanobind;
+using namespace coarsegrad;
+
+namespace {
+
+const KernelTable& table_named(const std::string& name) {
+    const TableChoice choice = table_for(name.c_str());
+    if (!choice.table) throw nb::value_error(choice.error);
+    return *choice.table;
+}
+
+template <class Run>
+double best_seconds(int repeats, const Run& run) {
+    double best = 1e9;
+    for (int i = 0; i < repeats; ++i) {
+        const auto start = std::chrono::steady_clock::now();
+        run();
+        const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
+        best = std::min(best, took.count());
+    }
+    return best;
+}
+
+uint32_t next_random(uint32_t& state) { return state = state * 1664525u + 1013904223u; }
+
+void fill_random(const Bytes& bytes) {
+    uint32_t state = 1;
+    for (size_t i = 0; i < bytes.size(); ++i)
+        bytes.as<uint8_t>()[i] = static_cast<uint8_t>(next_random(state) >> 24);
+}
+
+// Seconds of one square-kernel layer on random bits; `finish` is sums, bits or floats.
+double time_bit_layer(const std::string& target, int32_t images, int32_t size, int32_t in_channels,
+                      int32_t out_channels, int32_t kernel, int32_t stride, int32_t pad,
+                      const std::string& finish, int threads, int repeats) {
+    const KernelTable& table = table_named(target);
+    BitLayerSpec spec;
+    spec.window = with_output_size(
+        {size, size, 0, 0, kernel, kernel, stride, stride, 1, 1, pad, pad}, pad, pad);
+    spec.in_channels = in_channels;
+    spec.out_channels = out_channels;
+    spec.weight_stride = int64_t{in_channels} * kernel * kernel;
+    Bytes weights(static_cast<size_t>(spec.weight_stride * out_channels / 8 + 1));
+    fill_random(weights);
+    spec.weights = weights.as<uint8_t>();
+    spec.finish = finish == "sums"   ? Finish::kSums
+                  : finish == "bits" ? Finish::kThreshold
+                                     : Finish::kAffine;
+    const std::vector<int32_t> thresholds(static_cast<size_t>(out_channels), 1);
+    spec.thresholds = thresholds.data();
+    PreparedBits layer;
+    const std::string reason = prepare_bits(table, spec, layer);
+    if (!reason.empty()) throw nb::value_error(reason.c_str());
+    const Window& w = layer.view.window;
+    // Whole words of channels only, so that random bytes are valid activations.
+    BitPlane in = make_bit_plane(images, size, size, (in_channels + 31) / 32 * 32, pad, pad);
+    fill_random(in.memory);
+    BitPlane bits = make_bit_plane(images, w.out_h, w.out_w, out_channels, 1, 1);
+    const auto cells = static_cast<size_t>(images) * static_cast<size_t>(w.out_h * w.out_w) *
+                       static_cast<size_t>(out_channels);
+    Bytes sums(cells * 4), values(cells * 4);
+    const auto scratch_bytes = layer.view.scratch_bytes;
+    Bytes scratch(static_cast<size_t>(scratch_bytes * threads));
+    struct Job {
+        const KernelTable& table;
+        const BitLayer& layer;
+        const BitImage& in;
+        Results out;
+        uint8_t* scratch;
+    } job{table, layer.view, in.view,
+          {sums.as<int32_t>(), values.as<float>(), nullptr, {}, Layout::kNHWC},
+          scratch.as<uint8_t>()};
+    if (finish == "bits") job.out.bits = bits.view;
+    ThreadPool pool(threads);
+    return best_seconds(repeats, [&] {
+        pool.run(
+            [](void* context, int slot, int64_t begin, int64_t end) {
+                Job& j = *static_cast<Job*>(context);
+                j.table.bit_layer(j.layer, j.in, j.out, j.scratch + slot * j.layer.scratch_bytes,
+                                  begin, end);
+            },
+            &job, bit_layer_items(layer.view, images));
+    });
+}
+
+double time_float_layer(const std::string& target, int32_t images, int32_t size, int32_t in_channels,
+                        int32_t out_channels, int32_t kernel, int32_t stride, int32_t pad,
+                        int repeats) {
+    const KernelTable& table = table_named(target);
+    FloatLayerSpec spec;
+    spec.window = with_output_size(
+        {size, size, 0, 0, kernel, kernel, stride, stride, 1, 1, pad, pad}, pad, pad);
+    spec.in_channels = in_channels;
+    spec.out_channels = out_channels;
+    const std::vector<float> weights(static_cast<size_t>(in_channels * out_channels * kernel * kernel), 1);
+    spec.weights = weights.data();
+    PreparedFloats layer;
+    const std::string reason = prepare_floats(spec, layer);
+    if (!reason.empty()) throw nb::value_error(reason.c_str());
+    const Window& w = layer.view.window;
+    const std::vector<float> x(static_cast<size_t>(images * in_channels * size * size), 0.5f);
+    Bytes values(static_cast<size_t>(images * out_channels * w.out_h * w.out_w) * 4);
+    Bytes scratch(static_cast<size_t>(layer.view.scratch_bytes));
+    const Results out{nullptr, values.as<float>(), nullptr, {}, Layout::kNCHW};
+    return best_seconds(repeats, [&] {
+        table.float_layer(layer.view, x.data(), images, out, scratch.as<void>(), 0,
+                          float_layer_items(layer.view, images));
+    });
+}
+
+double time_pack(const std::string& target, int32_t size, int32_t channels, bool nchw, int repeats) {
+    const KernelTable& table = table_named(target);
+    std::vector<float> x(static_cast<size_t>(size * size * channels));
+    uint32_t state = 1;
+    for (float& value : x) value = static_cast<float>(static_cast<int32_t>(next_random(state)));
+    BitPlane out = make_bit_plane(1, size, size, channels, 1, 1);
+    return best_seconds(repeats, [&] {
+        table.pack(x.data(), nchw ? Layout::kNCHW : Layout::kNHWC, channels, size, size, out.view, 0,
+                   (int64_t{size} * size + kPackPixels - 1) / kPackPixels);
+    });
+}
+
+}  // namespace
+
+void bind_timing(nb::module_ m) {
+    m.def("time_bit_layer", time_bit_layer, nb::arg("target"), nb::arg("images"), nb::arg("size"),
+          nb::arg("in_channels"), nb::arg("out_channels"), nb::arg("kernel"), nb::arg("stride"),
+          nb::arg("pad"), nb::arg("finish"), nb::arg("threads") = 1, nb::arg("repeats") = 50);
+    m.def("time_float_layer", time_float_layer, nb::arg("target"), nb::arg("images"),
+          nb::arg("size"), nb::arg("in_channels"), nb::arg("out_channels"), nb::arg("kernel"),
+          nb::arg("stride"), nb::arg("pad"), nb::arg("repeats") = 50);
+    m.def("time_pack", time_pack, nb::arg("target"), nb::arg("size"), nb::arg("channels"),
+          nb::arg("nchw"), nb::arg("repeats") = 50);
+}

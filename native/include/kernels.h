@@ -1,0 +1,128 @@
+// Arguments of the kernels and the table of functions that one target offers: plain data only.
+#pragma once
+
+#include <cstdint>
+
+namespace coarsegrad {
+
+// Sign bits, NHWC: bit = 1 iff value < 0, channel c is bit c % 8 of byte c / 8 of its pixel, and a
+// pixel fills whole 32-bit words whose spare bits are 0. `origin` is pixel (0, 0) of image 0; a ring
+// of pixels holding the padding value lies around each image, and kSlack readable bytes lie after
+// the last pixel because kernels load whole vectors.
+struct BitImage {
+    uint8_t* origin;
+    int64_t image_pitch, row_pitch, pixel_pitch;  // bytes
+    int32_t images;
+};
+
+constexpr int32_t kSlack = 64;
+
+// The sliding window of a convolution or a pool. `pad_h`, `pad_w`: cells before the first row and
+// column; what lies after the last follows from the sizes.
+struct Window {
+    int32_t in_h, in_w, out_h, out_w;
+    int32_t kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_h, pad_w;
+};
+
+enum class Finish : int32_t {
+    kSums,       // int32 sums
+    kThreshold,  // sign bits by comparing the sum with a threshold per channel
+    kAffine,     // float scale * sum + shift, plus a residual if given; floats, sign bits or both
+};
+
+enum class Layout : int32_t { kNHWC, kNCHW };
+
+// Where a layer writes. Unused pointers are null; `bits.origin` may be null.
+struct Results {
+    int32_t* sums;          // NHWC
+    float* values;          // in values_layout
+    const float* residual;  // NHWC, added after scale and shift
+    BitImage bits;
+    Layout values_layout;
+};
+
+// A binary convolution (or dense layer: a 1x1 window on 1x1 images) prepared for one target. Each
+// output pixel's input bits are gathered into a row: kernel_h * run_count runs of run_bytes.
+struct BitLayer {
+    Window window;
+    int32_t groups, out_channels, group_outputs, group_bytes;
+    int32_t run_count, run_bytes;
+    int64_t row_bytes, row_pitch;  // pitch leaves at least kSlack spare bytes
+    int32_t block_pixels;          // output pixels handled together, at most kMaxBlock
+    int32_t panel, panels;         // output channels of a weight panel; panels of one group
+    int32_t item_panels;           // work items per block of pixels
+    int32_t triples, chunk;        // LUT targets: triples of nibbles in a row, and per flush
+    const uint8_t* panel_weights;  // [group][panel][...]: what the target's counter reads; or null
+    int64_t panel_bytes;
+    const uint8_t* row_weights;  // [out_channel][weight_pitch]: plain rows; or null
+    int64_t weight_pitch;        // a multiple of kSlack
+    Finish finish;
+    int32_t padded_outputs;                  // stride of the tables below
+    const int32_t* base;                     // [border][channel]: sum = base - 2 * count
+    const int32_t* limits;                   // [border][channel]: bit = (count > limit) ^ flip
+    const int16_t* limits16;                 // the same where every count fits; or null
+    const uint32_t* flips;                   // a bit per channel
+    const float *scale, *shift;              // [channel]
+    const uint16_t *row_border, *col_border;  // border = row_border[oh] * col_borders + col_border[ow]
+    int32_t col_borders;
+    int64_t scratch_bytes;  // per thread, 64-byte aligned
+};
+
+constexpr int32_t kMaxBlock = 32;
+
+// A float convolution or dense layer: weights [out_channels / kFloatPanel][row][kFloatPanel].
+// Input is NCHW for a convolution, [images][in_channels] for a dense layer.
+struct FloatLayer {
+    Window window;
+    int32_t groups, in_channels, out_channels, group_outputs;
+    int32_t row;     // in_channels / groups * kernel_h * kernel_w
+    int32_t panels;  // of one group
+    const float* weights;
+    Finish finish;
+    const float *scale, *shift;       // kAffine
+    const float *side, *thresholds;  // kThreshold: bit = side * sum < threshold, side = +-1
+    int64_t scratch_bytes;
+};
+
+constexpr int32_t kFloatPanel = 16;
+
+struct BitPool {
+    Window window;
+    int32_t words;             // 32-bit words of a pixel
+    const uint32_t* all_mask;  // channels that are +1 only if all cells are; null: none
+};
+
+struct FloatPool {
+    Window window;
+    int32_t channels;
+    Layout layout;  // of input and output
+    bool average, count_padding;
+};
+
+// Every function below takes a range [begin, end) of work items; any division of the whole range
+// gives the same result, and ranges may run at the same time on threads with their own scratch.
+struct KernelTable {
+    const char* name;
+    enum class Weights : int32_t { kRows, kNibbles, kLanes } weights;
+    int32_t panel;         // output channels of a weight panel
+    int32_t vector_bytes;  // lanes that share a register of bytes in kNibbles
+    // Items: ceil(out pixels / block_pixels) * item_panels.
+    void (*bit_layer)(const BitLayer&, const BitImage&, const Results&, void* scratch,
+                      int64_t begin, int64_t end);
+    // Items: images * ceil(h * w / kPackPixels). Input float32 of shape [n][h][w][c] or [n][c][h][w].
+    void (*pack)(const float*, Layout, int32_t channels, int32_t h, int32_t w, const BitImage&,
+                 int64_t begin, int64_t end);
+    // Items: images * out_h.
+    void (*bit_pool)(const BitPool&, const BitImage& in, const BitImage& out, int64_t begin,
+                     int64_t end);
+    // Items: ceil(out pixels / kFloatBlock) * groups * panels.
+    void (*float_layer)(const FloatLayer&, const float*, int32_t images, const Results&,
+                        void* scratch, int64_t begin, int64_t end);
+    // Items: images * out_h for NHWC, images * channels for NCHW.
+    void (*float_pool)(const FloatPool&, const float* in, float* out, int64_t begin, int64_t end);
+};
+
+constexpr int32_t kPackPixels = 64;
+constexpr int32_t kFloatBlock = 24;
+
+}  // namespace coarsegrad

@@ -1,0 +1,113 @@
+// Direct binary convolution: gathers the input bits of a block of output pixels, lets the target
+// count differing bits panel by panel, and finishes each panel while it is in the cache.
+//
+// A Counter has a type Count, `prepare(layer, scratch, count)`, called once a gathered block, and
+// `count(layer, scratch, count, group, panel, channels, counts)`, which fills
+// counts[pixel][layer.panel].
+
+inline void locate(const BitLayer& layer, int64_t first, int count, Place* places) {
+    const Window& w = layer.window;
+    const int64_t plane = int64_t{w.out_h} * w.out_w;
+    Place at{first, static_cast<int32_t>(first / plane), 0, 0, 0};
+    at.row = static_cast<int32_t>(first % plane / w.out_w);
+    at.column = static_cast<int32_t>(first % w.out_w);
+    for (int p = 0; p < count; ++p) {
+        at.border = layer.row_border[at.row] * layer.col_borders + layer.col_border[at.column];
+        places[p] = at;
+        ++at.pixel;
+        if (++at.column < w.out_w) continue;
+        at.column = 0;
+        if (++at.row < w.out_h) continue;
+        at.row = 0;
+        ++at.image;
+    }
+}
+
+// Whole vectors: what a run writes too much is overwritten by the next or cleared at the end.
+inline void copy_run(uint8_t* to, const uint8_t* from, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += VECTOR_BYTES) put(to + i, load<Raw>(from + i));
+}
+
+inline void gather(const BitLayer& layer, const BitImage& in, const Place* places, int count,
+                   int group, uint8_t* rows) {
+    const Window& w = layer.window;
+    const int64_t down = w.dilation_h * in.row_pitch, right = w.dilation_w * in.pixel_pitch;
+    for (int p = 0; p < count; ++p, rows += layer.row_pitch) {
+        const uint8_t* corner = in.origin + places[p].image * in.image_pitch +
+                                (places[p].row * int64_t{w.stride_h} - w.pad_h) * in.row_pitch +
+                                (places[p].column * int64_t{w.stride_w} - w.pad_w) * in.pixel_pitch +
+                                int64_t{group} * layer.group_bytes;
+        uint8_t* to = rows;
+        for (int kh = 0; kh < w.kernel_h; ++kh)
+            for (int run = 0; run < layer.run_count; ++run, to += layer.run_bytes)
+                copy_run(to, corner + kh * down + run * right, layer.run_bytes);
+        __builtin_memset(rows + layer.row_bytes, 0, kSlack);
+    }
+}
+
+// All channels of a block of a grouped layer, group after group, then one epilogue.
+template <class Counter>
+void grouped_block(const BitLayer& layer, const BitImage& in, const Results& out, const Scratch& s,
+                   const Place* places, int count) {
+    using Count = typename Counter::Count;
+    Count* counts = static_cast<Count*>(s.counts);
+    Count* wide = static_cast<Count*>(s.wide);
+    for (int group = 0; group < layer.groups; ++group) {
+        gather(layer, in, places, count, group, s.rows);
+        Counter::prepare(layer, s, count);
+        for (int panel = 0; panel < layer.panels; ++panel) {
+            const int32_t first = panel * layer.panel;
+            const int32_t channels = smaller(layer.panel, layer.group_outputs - first);
+            Counter::count(layer, s, count, group, panel, channels, counts);
+            for (int p = 0; p < count; ++p)
+                __builtin_memcpy(wide + int64_t{p} * layer.padded_outputs +
+                                     group * layer.group_outputs + first,
+                                 counts + int64_t{p} * layer.panel,
+                                 static_cast<size_t>(channels) * sizeof(Count));
+        }
+    }
+    finish(layer, out, places, count, Span{0, layer.out_channels}, wide, layer.padded_outputs);
+}
+
+template <class Counter>
+void run_items(const BitLayer& layer, const BitImage& in, const Results& out, void* memory,
+               int64_t begin, int64_t end) {
+    using Count = typename Counter::Count;
+    const int64_t pixels = int64_t{in.images} * layer.window.out_h * layer.window.out_w;
+    const Scratch s = divide(layer, memory);
+    Place places[kMaxBlock];
+    int64_t current = -1;
+    int32_t count = 0;
+    for (int64_t item = begin; item < end; ++item) {
+        const int64_t block = item / layer.item_panels;
+        const int panel = static_cast<int>(item % layer.item_panels);
+        if (block != current) {
+            current = block;
+            const int64_t first = block * layer.block_pixels;
+            count = smaller(layer.block_pixels, pixels - first);
+            locate(layer, first, count, places);
+            if (layer.groups == 1) {
+                gather(layer, in, places, count, 0, s.rows);
+                Counter::prepare(layer, s, count);
+            }
+        }
+        if (layer.groups > 1) {
+            grouped_block<Counter>(layer, in, out, s, places, count);
+            continue;
+        }
+        const int32_t first = panel * layer.panel;
+        const Span span{first, smaller(layer.panel, layer.out_channels - first)};
+        Count* counts = static_cast<Count*>(s.counts);
+        Counter::count(layer, s, count, 0, panel, span.channels, counts);
+        finish(layer, out, places, count, span, counts, layer.panel);
+    }
+}
+
+void bit_layer(const BitLayer& layer, const BitImage& in, const Results& out, void* memory,
+               int64_t begin, int64_t end) {
+    const int64_t pixels = int64_t{in.images} * layer.window.out_h * layer.window.out_w;
+    if (layer.row_weights && (!layer.panel_weights || pixels == 1))
+        run_items<RowCounter>(layer, in, out, memory, begin, end);
+    else
+        run_items<PanelCounter>(layer, in, out, memory, begin, end);
+}

@@ -1,0 +1,23 @@
+// CPUs with the popcount instruction and no wider registers.
+#if defined(__SSE2__)
+#include <immintrin.h>
+#endif
+
+#include "kernels.h"
+#include "tables.h"
+
+#define VECTOR_BYTES 16
+
+namespace coarsegrad {
+namespace {
+#include "vector.inl"
+#include "popcount.inl"
+#include "finish.inl"
+#include "rows.inl"
+using PanelCounter = RowCounter;
+#include "target.inl"
+}  // namespace
+
+extern const KernelTable kPopcntTable = {"popcnt", KernelTable::Weights::kRows, 64, VECTOR_BYTES,
+                                         bit_layer, pack, bit_pool, float_layer, float_pool};
+}  // namespace coarsegrad

@@ -1,0 +1,75 @@
+// Counting along plain rows of bits: the only way of targets without a better one, and the fastest
+// for one pixel.
+
+struct Scratch {
+    uint8_t* rows;      // [block][row_pitch]
+    uint16_t* indices;  // LUT targets
+    void* counts;       // [block][panel]
+    void* wide;         // [block][padded_outputs], grouped layers
+};
+
+inline Scratch divide(const BitLayer& layer, void* memory) {
+    uint8_t* at = static_cast<uint8_t*>(memory);
+    Scratch s{};
+    s.rows = at;
+    at += layer.row_pitch * kMaxBlock;
+    s.counts = at;
+    at += int64_t{layer.panel} * kMaxBlock * 4;
+    s.wide = at;
+    if (layer.groups > 1) at += int64_t{layer.padded_outputs} * kMaxBlock * 4;
+    s.indices = reinterpret_cast<uint16_t*>(at);
+    return s;
+}
+
+
+constexpr int kRowPixels = 4, kRowOutputs = 2;
+
+struct RowCounter {
+    using Count = int32_t;
+
+    static void prepare(const BitLayer&, const Scratch&, int) {}
+
+    static void count(const BitLayer& layer, const Scratch& s, int pixels, int group, int panel,
+                      int channels, int32_t* counts) {
+        const uint8_t* weights =
+            layer.row_weights +
+            (int64_t{group} * layer.group_outputs + int64_t{panel} * layer.panel) *
+                layer.weight_pitch;
+        if (pixels == 1) return one_pixel(layer, s.rows, weights, channels, counts);
+        for (int p = 0; p < pixels; p += kRowPixels)
+            for (int c = 0; c < channels; c += kRowOutputs) {
+                const uint8_t* rows = s.rows + p * layer.row_pitch;
+                const uint8_t* outputs = weights + c * layer.weight_pitch;
+                int32_t* to = counts + p * layer.panel + c;
+                if (p + kRowPixels <= pixels && c + kRowOutputs <= channels)
+                    tile<kRowPixels, kRowOutputs>(layer, rows, outputs, to);
+                else
+                    for (int i = p; i < pixels && i < p + kRowPixels; ++i)
+                        for (int j = c; j < channels && j < c + kRowOutputs; ++j)
+                            tile<1, 1>(layer, rows + (i - p) * layer.row_pitch,
+                                       outputs + (j - c) * layer.weight_pitch,
+                                       to + (i - p) * layer.panel + j - c);
+            }
+    }
+
+  private:
+    template <int P, int R>
+    static void tile(const BitLayer& layer, const uint8_t* rows, const uint8_t* weights,
+                     int32_t* counts) {
+        uint64_t sums[P][R] = {};
+        for (int64_t k = 0; k < layer.row_bytes; k += 8)
+            for (int p = 0; p < P; ++p)
+                for (int r = 0; r < R; ++r)
+                    sums[p][r] += popcount64(load<uint64_t>(rows + p * layer.row_pitch + k) ^
+                                             load<uint64_t>(weights + r * layer.weight_pitch + k));
+        for (int p = 0; p < P; ++p)
+            for (int r = 0; r < R; ++r)
+                counts[p * layer.panel + r] = static_cast<int32_t>(sums[p][r]);
+    }
+
+    static void one_pixel(const BitLayer& layer, const uint8_t* row, const uint8_t* weights,
+                          int channels, int32_t* counts) {
+        for (int c = 0; c < channels; ++c)
+            counts[c] = differing_bits(row, weights + c * layer.weight_pitch, layer.row_bytes);
+    }
+};

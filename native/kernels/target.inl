@@ -1,0 +1,6 @@
+// Everything that a target's file includes after its headers, VECTOR_BYTES and its counter.
+#include "bitlayer.inl"
+#include "pack.inl"
+#include "bitpool.inl"
+#include "floats.inl"
+#include "floatpool.inl"

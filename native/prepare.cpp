@@ -1,0 +1,122 @@
+// Memory, bit planes, and float layers.
+#include "prepare.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "prepare_common.h"
+
+namespace coarsegrad {
+
+Bytes::Bytes(size_t size) : size_(size) {
+    const size_t whole = static_cast<size_t>(round_up(static_cast<int64_t>(size) + kSlack, 64));
+    memory_.reset(std::aligned_alloc(64, whole));
+    if (!memory_) throw std::bad_alloc();
+    std::memset(memory_.get(), 0, whole);
+}
+
+void Bytes::Free::operator()(void* p) const { std::free(p); }
+
+namespace {
+int64_t pixel_bytes(int32_t channels) { return ceil_div(channels, 32) * 4; }
+}  // namespace
+
+int64_t bit_plane_bytes(int32_t images, int32_t h, int32_t w, int32_t channels, int32_t ring_h,
+                        int32_t ring_w) {
+    return pixel_bytes(channels) * (w + 2 * int64_t{ring_w}) * (h + 2 * int64_t{ring_h}) * images +
+           kSlack;
+}
+
+BitImage bit_plane_at(uint8_t* memory, int32_t images, int32_t h, int32_t w, int32_t channels,
+                      int32_t ring_h, int32_t ring_w) {
+    BitImage view{};
+    view.pixel_pitch = pixel_bytes(channels);
+    view.row_pitch = view.pixel_pitch * (w + 2 * int64_t{ring_w});
+    view.image_pitch = view.row_pitch * (h + 2 * int64_t{ring_h});
+    view.origin = memory + ring_h * view.row_pitch + ring_w * view.pixel_pitch;
+    view.images = images;
+    return view;
+}
+
+BitPlane make_bit_plane(int32_t images, int32_t h, int32_t w, int32_t channels, int32_t ring_h,
+                        int32_t ring_w) {
+    BitPlane plane{Bytes(static_cast<size_t>(
+                       bit_plane_bytes(images, h, w, channels, ring_h, ring_w))),
+                   {}};
+    plane.view =
+        bit_plane_at(plane.memory.as<uint8_t>(), images, h, w, channels, ring_h, ring_w);
+    return plane;
+}
+
+void fill_bit_plane(uint8_t* memory, int64_t bytes, int32_t channels, int32_t pad_value) {
+    std::memset(memory, 0, static_cast<size_t>(bytes));
+    if (pad_value >= 0) return;
+    const int64_t pitch = pixel_bytes(channels);
+    for (int64_t pixel = 0; pixel + pitch <= bytes - kSlack; pixel += pitch) {
+        std::memset(memory + pixel, 0xff, static_cast<size_t>(channels / 8));
+        if (channels % 8) memory[pixel + channels / 8] = static_cast<uint8_t>((1 << channels % 8) - 1);
+    }
+}
+
+Window with_output_size(Window window, int32_t pad_after_h, int32_t pad_after_w) {
+    const auto size = [](int64_t in, int64_t pads, int64_t kernel, int64_t stride, int64_t dilation) {
+        const int64_t room = in + pads - dilation * (kernel - 1) - 1;
+        return room < 0 ? 0 : static_cast<int32_t>(room / stride + 1);
+    };
+    window.out_h = size(window.in_h, int64_t{window.pad_h} + pad_after_h, window.kernel_h,
+                        window.stride_h, window.dilation_h);
+    window.out_w = size(window.in_w, int64_t{window.pad_w} + pad_after_w, window.kernel_w,
+                        window.stride_w, window.dilation_w);
+    return window;
+}
+
+std::string prepare_floats(const FloatLayerSpec& spec, PreparedFloats& out) {
+    out = PreparedFloats{};
+    if (spec.groups < 1 || spec.in_channels % spec.groups || spec.out_channels % spec.groups)
+        return "channels must be divisible by groups";
+    if (spec.window.out_h < 1 || spec.window.out_w < 1)
+        return "the kernel does not fit into the padded input";
+    if (spec.finish == Finish::kThreshold && !spec.thresholds) return "thresholds are missing";
+    FloatLayer& layer = out.view;
+    layer.window = spec.window;
+    layer.groups = spec.groups;
+    layer.in_channels = spec.in_channels;
+    layer.out_channels = spec.out_channels;
+    layer.group_outputs = spec.out_channels / spec.groups;
+    layer.row = spec.in_channels / spec.groups * spec.window.kernel_h * spec.window.kernel_w;
+    layer.panels = static_cast<int32_t>(ceil_div(layer.group_outputs, kFloatPanel));
+    layer.finish = spec.finish;
+    const int64_t row = layer.row;
+    float* weights = store<float>(out.storage, row * kFloatPanel * layer.panels * layer.groups);
+    for (int32_t o = 0; o < spec.out_channels; ++o) {
+        const int64_t in_group = o % layer.group_outputs;
+        float* panel = weights + (int64_t{o / layer.group_outputs} * layer.panels +
+                                  in_group / kFloatPanel) * row * kFloatPanel;
+        for (int64_t k = 0; k < row; ++k)
+            panel[k * kFloatPanel + in_group % kFloatPanel] = spec.weights[o * row + k];
+    }
+    layer.weights = weights;
+    const int32_t padded = spec.out_channels + kFloatPanel;
+    layer.scale = copy_floats(out.storage, spec.scale, spec.out_channels, padded, 1);
+    layer.shift = copy_floats(out.storage, spec.shift, spec.out_channels, padded, 0);
+    if (spec.finish == Finish::kThreshold) {
+        float* side = store<float>(out.storage, padded);
+        float* thresholds = store<float>(out.storage, padded);
+        for (int32_t o = 0; o < spec.out_channels; ++o) {
+            side[o] = spec.flips && spec.flips[o] ? -1.0f : 1.0f;
+            thresholds[o] = side[o] * spec.thresholds[o];
+        }
+        layer.side = side;
+        layer.thresholds = thresholds;
+    }
+    layer.scratch_bytes = round_up(row * kFloatBlock * 4 + kFloatBlock * kFloatPanel * 4, 64) + 64;
+    return {};
+}
+
+int64_t float_layer_items(const FloatLayer& layer, int32_t images) {
+    const int64_t pixels = int64_t{images} * layer.window.out_h * layer.window.out_w;
+    return ceil_div(pixels, kFloatBlock) * layer.groups * layer.panels;
+}
+
+}  // namespace coarsegrad

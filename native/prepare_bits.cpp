@@ -1,0 +1,261 @@
+// Lays a binary layer out for a target: weight rows or panels, border classes, thresholds on counts.
+#include <algorithm>
+#include <climits>
+#include <cstring>
+#include <map>
+
+#include "prepare.h"
+#include "prepare_common.h"
+
+namespace coarsegrad {
+namespace {
+
+using Weights = KernelTable::Weights;
+
+// Lookup targets count in 16 bits; wider rows are counted by plain rows of bits.
+constexpr int64_t kMaxNibbleBits = 65280;
+// Bytes of table indices that a block of pixels may take: half of the first-level cache.
+constexpr int64_t kIndexBytes = 16384;
+// 21 triples of nibbles add up to at most 252 in a byte.
+constexpr int32_t kMaxChunk = 21;
+
+int64_t bits_of_row(const BitLayerSpec& spec) {
+    return int64_t{spec.in_channels / spec.groups} * spec.window.kernel_h * spec.window.kernel_w;
+}
+
+std::string refusal(const BitLayerSpec& spec) {
+    const Window& w = spec.window;
+    if (spec.groups < 1 || spec.in_channels < 1 || spec.out_channels < 1)
+        return "channels and groups must be at least 1";
+    if (spec.in_channels % spec.groups || spec.out_channels % spec.groups)
+        return "channels must be divisible by groups";
+    if (spec.groups > 1 && (spec.in_channels / spec.groups) % 8)
+        return "a grouped binary layer needs a multiple of 8 input channels per group";
+    if (w.out_h < 1 || w.out_w < 1) return "the kernel does not fit into the padded input";
+    if (bits_of_row(spec) > INT32_MAX / 4) return "too many inputs per output";
+    if (spec.finish == Finish::kThreshold && !spec.thresholds) return "thresholds are missing";
+    return {};
+}
+
+void choose_sizes(const KernelTable& table, const BitLayerSpec& spec, BitLayer& layer) {
+    const Window& w = spec.window;
+    layer.window = w;
+    layer.finish = spec.finish;
+    layer.groups = spec.groups;
+    layer.out_channels = spec.out_channels;
+    layer.group_outputs = spec.out_channels / spec.groups;
+    layer.group_bytes = spec.groups == 1 ? static_cast<int32_t>(ceil_div(spec.in_channels, 32) * 4)
+                                         : spec.in_channels / spec.groups / 8;
+    const bool joined = spec.groups == 1 && w.dilation_w == 1;
+    layer.run_count = joined ? 1 : w.kernel_w;
+    layer.run_bytes = joined ? w.kernel_w * layer.group_bytes : layer.group_bytes;
+    layer.row_bytes = int64_t{w.kernel_h} * w.kernel_w * layer.group_bytes;
+    layer.row_pitch = round_up(layer.row_bytes + kSlack, kSlack);
+    layer.weight_pitch = round_up(layer.row_bytes, kSlack);
+    layer.panel = table.panel;
+    layer.panels = static_cast<int32_t>(ceil_div(layer.group_outputs, table.panel));
+    layer.item_panels = spec.groups == 1 ? layer.panels : 1;
+    layer.padded_outputs = static_cast<int32_t>(round_up(spec.out_channels, table.panel));
+    const int64_t tail = ceil_div(layer.row_bytes % 16, 4) * 8;
+    layer.triples = static_cast<int32_t>(ceil_div(layer.row_bytes / 16 * 32 + tail, 3));
+    layer.chunk = static_cast<int32_t>(
+        ceil_div(layer.triples, ceil_div(layer.triples, kMaxChunk)));
+    layer.block_pixels = table.weights == Weights::kLanes ? 28 : 16;
+    if (table.weights == Weights::kNibbles) {
+        const int64_t fit = kIndexBytes / (3 * int64_t{layer.triples}) / 4 * 4;
+        layer.block_pixels = static_cast<int32_t>(std::clamp<int64_t>(fit, 4, kMaxBlock));
+    }
+    const int64_t indices = (3 * int64_t{layer.triples} + 32) * kMaxBlock;
+    const int64_t counts = int64_t{layer.panel} * kMaxBlock * 4;
+    const int64_t wide = spec.groups == 1 ? 0 : int64_t{layer.padded_outputs} * kMaxBlock * 4;
+    layer.scratch_bytes =
+        round_up(layer.row_pitch * kMaxBlock + indices + counts + wide, kSlack) + kSlack;
+}
+
+// One bit of the weights: input channel `c` of the group at kernel cell `cell`.
+bool weight_bit(const BitLayerSpec& spec, int32_t o, int64_t c, int64_t cell) {
+    const int64_t cells = int64_t{spec.window.kernel_h} * spec.window.kernel_w;
+    const int64_t at = o * spec.weight_stride + c * cells + cell;
+    return spec.weights[at >> 3] >> (at & 7) & 1;
+}
+
+// [out][weight_pitch], in the order in which kernels gather the input bits.
+Bytes weight_rows(const BitLayerSpec& spec, const BitLayer& layer) {
+    Bytes memory(static_cast<size_t>(layer.weight_pitch) * spec.out_channels);
+    const int64_t cells = int64_t{spec.window.kernel_h} * spec.window.kernel_w;
+    const int64_t channels = spec.in_channels / spec.groups;
+    for (int32_t o = 0; o < spec.out_channels; ++o) {
+        uint8_t* row = memory.as<uint8_t>() + o * layer.weight_pitch;
+        for (int64_t c = 0; c < channels; ++c)
+            for (int64_t cell = 0; cell < cells; ++cell)
+                row[cell * layer.group_bytes + (c >> 3)] |=
+                    static_cast<uint8_t>(weight_bit(spec, o, c, cell) << (c & 7));
+    }
+    return memory;
+}
+
+// Where kernels put the indices of the two nibbles of a byte: blocks of 16 bytes, then of 4; in
+// each the low nibbles come first.
+int64_t nibble_position(int64_t byte, bool high, int64_t row_bytes) {
+    const int64_t whole = row_bytes / 16 * 16;
+    const int64_t block = byte < whole ? 16 : 4;
+    const int64_t in = byte < whole ? byte : byte - whole;
+    const int64_t start = byte < whole ? 0 : 2 * whole;
+    return start + in / block * 2 * block + (high ? block : 0) + in % block;
+}
+
+// Even bytes of a register hold the first half of its channels and odd bytes the second, so that
+// widening by masks and shifts leaves them in order.
+int64_t nibble_lane(int64_t channel, int64_t vector_bytes) {
+    const int64_t half = vector_bytes / 2, in = channel % vector_bytes;
+    return channel / vector_bytes * vector_bytes + 2 * (in % half) + in / half;
+}
+
+void fill_nibbles(const KernelTable& table, const BitLayer& layer, const uint8_t* row,
+                  int64_t channel, uint8_t* panel) {
+    uint8_t* lane = panel + nibble_lane(channel, table.vector_bytes);
+    for (int64_t b = 0; b < layer.row_bytes; ++b) {
+        lane[nibble_position(b, false, layer.row_bytes) * layer.panel] = row[b] & 15;
+        lane[nibble_position(b, true, layer.row_bytes) * layer.panel] = row[b] >> 4;
+    }
+}
+
+void fill_lanes(const BitLayer& layer, const uint8_t* row, int64_t channel, uint8_t* panel) {
+    for (int64_t b = 0; b < layer.row_bytes; ++b)
+        panel[(b / 4 * layer.panel + channel) * 4 + b % 4] = row[b];
+}
+
+Bytes weight_panels(const KernelTable& table, const Bytes& rows, BitLayer& layer) {
+    const bool nibbles = table.weights == Weights::kNibbles;
+    layer.panel_bytes = layer.panel * (nibbles ? 3 * int64_t{layer.triples}
+                                               : round_up(layer.row_bytes, 4));
+    Bytes memory(static_cast<size_t>(layer.panel_bytes) * layer.panels * layer.groups);
+    for (int32_t o = 0; o < layer.out_channels; ++o) {
+        const int32_t in_group = o % layer.group_outputs;
+        const int64_t panel =
+            int64_t{o / layer.group_outputs} * layer.panels + in_group / layer.panel;
+        uint8_t* to = memory.as<uint8_t>() + panel * layer.panel_bytes;
+        const uint8_t* row = rows.as<uint8_t>() + o * layer.weight_pitch;
+        if (nibbles) fill_nibbles(table, layer, row, in_group % layer.panel, to);
+        else fill_lanes(layer, row, in_group % layer.panel, to);
+    }
+    return memory;
+}
+
+using Taps = std::vector<bool>;
+
+// The cells of a kernel axis that fall inside the image, for every output position.
+std::vector<Taps> valid_taps(int32_t in, int32_t out, int32_t kernel, int32_t stride,
+                             int32_t dilation, int32_t pad) {
+    std::vector<Taps> valid(out, Taps(kernel));
+    for (int32_t o = 0; o < out; ++o)
+        for (int32_t k = 0; k < kernel; ++k) {
+            const int64_t at = int64_t{o} * stride - pad + int64_t{k} * dilation;
+            valid[o][k] = at >= 0 && at < in;
+        }
+    return valid;
+}
+
+// Numbers the distinct members of `valid` into `of` and returns them. Padding that is +1 or -1
+// counts like any input, so all positions are alike.
+std::vector<Taps> classes_of(const std::vector<Taps>& valid, bool alike, uint16_t* of) {
+    std::map<Taps, uint16_t> seen;
+    std::vector<Taps> classes;
+    for (size_t i = 0; i < valid.size(); ++i) {
+        const Taps taps = alike ? Taps(valid[i].size(), true) : valid[i];
+        const auto entry = seen.emplace(taps, static_cast<uint16_t>(seen.size()));
+        if (entry.second) classes.push_back(taps);
+        of[i] = entry.first->second;
+    }
+    return classes;
+}
+
+// sum = base - 2 * count, where a padded cell of value 0 was counted as if it held +1.
+int32_t base_of(const BitLayerSpec& spec, int32_t o, const Taps& rows, const Taps& cols) {
+    const int32_t channels = spec.in_channels / spec.groups;
+    int64_t base = bits_of_row(spec);
+    for (size_t kh = 0; kh < rows.size(); ++kh)
+        for (size_t kw = 0; kw < cols.size(); ++kw) {
+            if (rows[kh] && cols[kw]) continue;
+            base -= channels;
+            for (int32_t c = 0; c < channels; ++c)
+                base += 2 * weight_bit(spec, o, c, static_cast<int64_t>(kh * cols.size() + kw));
+        }
+    return static_cast<int32_t>(base);
+}
+
+// sum < threshold  <=>  2 * count > base - threshold  <=>  count > floor((base - threshold) / 2).
+int32_t limit_of(int64_t base, int64_t threshold, int64_t bits) {
+    return static_cast<int32_t>(std::clamp<int64_t>((base - threshold) >> 1, -1, bits));
+}
+
+void fill_tables(const BitLayerSpec& spec, BitLayer& layer, std::vector<Bytes>& storage) {
+    const Window& w = spec.window;
+    const bool alike = spec.pad_value != 0;
+    auto* row_border = store<uint16_t>(storage, w.out_h);
+    auto* col_border = store<uint16_t>(storage, w.out_w);
+    const auto rows = classes_of(
+        valid_taps(w.in_h, w.out_h, w.kernel_h, w.stride_h, w.dilation_h, w.pad_h), alike, row_border);
+    const auto cols = classes_of(
+        valid_taps(w.in_w, w.out_w, w.kernel_w, w.stride_w, w.dilation_w, w.pad_w), alike, col_border);
+    layer.row_border = row_border;
+    layer.col_border = col_border;
+    layer.col_borders = static_cast<int32_t>(cols.size());
+    const int64_t bits = bits_of_row(spec), stride = layer.padded_outputs;
+    const int64_t cells = static_cast<int64_t>(rows.size() * cols.size()) * stride;
+    auto* base = store<int32_t>(storage, cells);
+    layer.base = base;
+    for (int64_t border = 0; border < cells / stride; ++border)
+        for (int32_t o = 0; o < spec.out_channels; ++o)
+            base[border * stride + o] =
+                base_of(spec, o, rows[border / cols.size()], cols[border % cols.size()]);
+    if (spec.finish != Finish::kThreshold) return;
+    auto* limits = store<int32_t>(storage, cells);
+    auto* limits16 = store<int16_t>(storage, cells);
+    auto* flips = store<uint32_t>(storage, ceil_div(stride, 32));
+    for (int64_t i = 0; i < cells; ++i) {
+        const int64_t o = i % stride;
+        const bool flip = o < spec.out_channels && spec.flips && spec.flips[o];
+        // Spare channels never exceed their limit, which leaves their bits 0.
+        limits[i] = o >= spec.out_channels ? INT32_MAX
+                                           : limit_of(base[i], int64_t{spec.thresholds[o]} + flip, bits);
+        limits16[i] = static_cast<int16_t>(std::min<int32_t>(limits[i], INT16_MAX));
+        if (flip) flips[o / 32] |= 1u << (o % 32);
+    }
+    layer.limits = limits;
+    layer.limits16 = bits <= INT16_MAX ? limits16 : nullptr;
+    layer.flips = flips;
+}
+
+}  // namespace
+
+std::string prepare_bits(const KernelTable& table, const BitLayerSpec& spec, PreparedBits& out) {
+    out = PreparedBits{};
+    std::string reason = refusal(spec);
+    if (!reason.empty()) return reason;
+    BitLayer& layer = out.view;
+    choose_sizes(table, spec, layer);
+    Bytes rows = weight_rows(spec, layer);
+    const bool wide = table.weights == Weights::kNibbles && bits_of_row(spec) > kMaxNibbleBits;
+    if (table.weights != Weights::kRows && !wide) {
+        out.storage.push_back(weight_panels(table, rows, layer));
+        layer.panel_weights = out.storage.back().as<uint8_t>();
+    }
+    // One pixel at a time is counted fastest along plain rows; only dense layers meet that case.
+    const bool dense = spec.window.in_h == 1 && spec.window.in_w == 1;
+    if (!layer.panel_weights || dense) {
+        out.storage.push_back(std::move(rows));
+        layer.row_weights = out.storage.back().as<uint8_t>();
+    }
+    fill_tables(spec, layer, out.storage);
+    layer.scale = copy_floats(out.storage, spec.scale, spec.out_channels, layer.padded_outputs, 1);
+    layer.shift = copy_floats(out.storage, spec.shift, spec.out_channels, layer.padded_outputs, 0);
+    return {};
+}
+
+int64_t bit_layer_items(const BitLayer& layer, int32_t images) {
+    const int64_t pixels = int64_t{images} * layer.window.out_h * layer.window.out_w;
+    return ceil_div(pixels, layer.block_pixels) * layer.item_panels;
+}
+
+}  // namespace coarsegrad

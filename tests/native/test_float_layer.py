@@ -1,0 +1,55 @@
+import numpy as np
+import pytest
+
+from .conftest import bits_to_signs, convolve, native, signs
+
+testing = native.testing
+
+# n, c, h, w, out, kernel, stride, padding, dilation, groups
+SHAPES = [
+    (1, 1, 1, 1, 1, (1, 1), (1, 1), (0, 0), (1, 1), 1),
+    (2, 3, 9, 11, 20, (3, 3), (1, 1), (1, 1), (1, 1), 1),
+    (1, 3, 17, 16, 64, (7, 7), (2, 2), (3, 3), (1, 1), 1),
+    (1, 4, 8, 7, 33, (3, 2), (1, 3), (2, 1), (2, 1), 1),
+    (1, 6, 8, 7, 32, (3, 3), (1, 1), (1, 1), (1, 1), 2),
+    (1, 130, 1, 1, 10, (1, 1), (1, 1), (0, 0), (1, 1), 1),
+    (3, 130, 1, 1, 50, (1, 1), (1, 1), (0, 0), (1, 1), 1),
+    (30, 70, 1, 1, 17, (1, 1), (1, 1), (0, 0), (1, 1), 1),
+]
+
+
+def case(shape, one_bit):
+    n, c, h, w, o, kernel, stride, padding, dilation, groups = shape
+    rng = np.random.default_rng(1)
+    # Small integers: every order of summation is exact, so targets must agree with numpy exactly.
+    x = rng.integers(-9, 10, (n, c, h, w)).astype(np.float32)
+    shape = (o, c // groups, *kernel)
+    weights = signs(rng, *shape) if one_bit else rng.integers(-9, 10, shape).astype(np.float32)
+    geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    sums = convolve(x.transpose(0, 2, 3, 1), weights, **geometry).astype(np.float32)
+    return rng, x, weights, geometry, sums
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("nchw", [False, True])
+@pytest.mark.parametrize("pieces", [1, 5])
+def test_affine(target, shape, nchw, pieces):
+    rng, x, weights, geometry, sums = case(shape, one_bit=False)
+    scale, shift = rng.standard_normal((2, weights.shape[0])).astype(np.float32)
+    got = testing.float_layer(
+        target, x, weights, scale=scale, shift=shift, nchw=nchw, pieces=pieces, **geometry
+    )["values"]
+    got = got.transpose(0, 2, 3, 1) if nchw else got
+    np.testing.assert_array_equal(got, sums * scale + shift)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_one_bit_weights_and_thresholds(target, shape):
+    rng, x, weights, geometry, sums = case(shape, one_bit=True)
+    o = weights.shape[0]
+    thresholds = np.median(sums.reshape(-1, o), axis=0).astype(np.float32)
+    thresholds[::4] = np.inf
+    flips = (rng.random(o) < 0.5).astype(np.uint8)
+    got = testing.float_layer(target, x, weights, thresholds=thresholds, flips=flips, **geometry)
+    want = np.where(flips, sums <= thresholds, sums >= thresholds)
+    np.testing.assert_array_equal(bits_to_signs(got["bits"], o), np.where(want, 1.0, -1.0))

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+from .conftest import bits_to_signs, native, signs, windows
+
+testing = native.testing
+
+
+@pytest.mark.parametrize("channels", [1, 3, 8, 31, 32, 33, 64, 100, 130])
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (7, 7), (14, 13)])
+@pytest.mark.parametrize("nchw", [False, True])
+def test_packing(target, channels, size, nchw):
+    rng = np.random.default_rng(channels)
+    x = rng.standard_normal((2, *size, channels)).astype(np.float32)
+    x.flat[:: x.size // 5 + 1] = np.nan
+    x.flat[1 :: x.size // 4 + 1] = -0.0
+    x.flat[2 :: x.size // 3 + 1] = -np.float32(1e-45)
+    given = np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if nchw else x
+    for pieces in (1, 3):
+        got = testing.pack(target, given, nchw=nchw, ring=(2, 1), pieces=pieces)
+        np.testing.assert_array_equal(bits_to_signs(got, channels), np.where(x < 0, -1.0, 1.0))
+
+
+POOLS = [
+    ((2, 2), (2, 2), (0, 0), (1, 1)),
+    ((3, 3), (2, 2), (1, 1), (1, 1)),
+    ((3, 2), (1, 3), (1, 0), (2, 1)),
+    ((5, 5), (1, 1), (2, 2), (1, 1)),
+]
+
+
+@pytest.mark.parametrize("channels", [1, 31, 64, 70])
+@pytest.mark.parametrize(("kernel", "stride", "padding", "dilation"), POOLS)
+@pytest.mark.parametrize("pieces", [1, 4])
+def test_bit_pool(target, channels, kernel, stride, padding, dilation, pieces):
+    rng = np.random.default_rng(0)
+    x = signs(rng, 2, 7, 9, channels)
+    everyone = (rng.random(channels) < 0.5).astype(np.uint8)
+
+    def pooled(fill, reduce):
+        return reduce(windows(x, kernel, stride, padding, dilation, fill), axis=(3, 4))
+
+    want = np.where(everyone, pooled(1, np.min), pooled(-1, np.max))
+    got = testing.bit_pool(
+        target, x, kernel, stride, padding, dilation, all_mask=everyone, pieces=pieces
+    )
+    np.testing.assert_array_equal(bits_to_signs(got, channels), want)
+    got = testing.bit_pool(target, x, kernel, stride, padding, dilation)
+    np.testing.assert_array_equal(bits_to_signs(got, channels), pooled(-1, np.max))
+
+
+@pytest.mark.parametrize("channels", [1, 5, 32])
+@pytest.mark.parametrize(("kernel", "stride", "padding", "dilation"), POOLS)
+@pytest.mark.parametrize("nchw", [False, True])
+def test_float_pool(target, channels, kernel, stride, padding, dilation, nchw):
+    rng = np.random.default_rng(0)
+    x = rng.integers(-8, 8, (2, 7, 9, channels)).astype(np.float32)
+    x[0, 3, 4, 0] = np.nan
+    given = np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if nchw else x
+
+    def run(**kwargs):
+        got = testing.float_pool(
+            target, given, kernel, stride, padding, dilation, nchw=nchw, pieces=3, **kwargs
+        )
+        return got.transpose(0, 2, 3, 1) if nchw else got
+
+    cells = windows(x, kernel, stride, padding, dilation, -np.inf)
+    np.testing.assert_array_equal(run(), cells.max(axis=(3, 4)))
+    total = windows(x, kernel, stride, padding, dilation, 0).sum(axis=(3, 4))
+    np.testing.assert_array_equal(
+        run(average=True), total / np.float32(kernel[0] * kernel[1])
+    )
+    inside = windows(np.ones_like(x), kernel, stride, padding, dilation, 0).sum(axis=(3, 4))
+    np.testing.assert_array_equal(run(average=True, count_padding=False), total / inside)
