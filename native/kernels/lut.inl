@@ -39,14 +39,12 @@ inline void flush(Reg even, Reg odd, uint16_t* counts, bool add) {
     put(second, add ? add16(odd, load<Reg>(second)) : odd);
 }
 
-// `triples` times three nibbles of PAIRS pairs of pixels and R registers of channels.
+// Adds to the sums `triples` times three nibbles of PAIRS pairs of pixels and R registers of
+// channels.
 template <int PAIRS, int R>
-void lut_chunk(const uint16_t* indices, int64_t pitch, const uint8_t* weights, int triples,
-               uint16_t* counts, bool add) {
+void lut_loop(const uint16_t* indices, int64_t pitch, const uint8_t* weights, int triples,
+              Reg (&lows)[PAIRS][R], Reg (&highs)[PAIRS][R]) {
     const Reg low = spread16(0x0f0f);
-    Reg lows[PAIRS][R], highs[PAIRS][R];
-    for (int p = 0; p < PAIRS; ++p)
-        for (int r = 0; r < R; ++r) lows[p][r] = highs[p][r] = spread16(0);
     const uint8_t* rows = kPairTable.rows[0];
     for (; triples > 0; --triples, indices += 3, weights += 3 * kLutPanel) {
 #pragma GCC unroll 4
@@ -62,6 +60,19 @@ void lut_chunk(const uint16_t* indices, int64_t pitch, const uint8_t* weights, i
             }
         }
     }
+}
+
+#if VECTOR_BYTES == 32
+#include "lut_avx2_tile.inl"
+#endif
+
+template <int PAIRS, int R>
+void lut_chunk(const uint16_t* indices, int64_t pitch, const uint8_t* weights, int triples,
+               uint16_t* counts, bool add) {
+    Reg lows[PAIRS][R], highs[PAIRS][R];
+    for (int p = 0; p < PAIRS; ++p)
+        for (int r = 0; r < R; ++r) lows[p][r] = highs[p][r] = spread16(0);
+    lut_loop(indices, pitch, weights, triples, lows, highs);
     const Reg byte = spread16(0x00ff);
     for (int p = 0; p < PAIRS; ++p)
         for (int r = 0; r < R; ++r) {
