@@ -81,7 +81,8 @@ bool weight_bit(const BitLayerSpec& spec, int32_t o, int64_t c, int64_t cell) {
 
 // [out][weight_pitch], in the order in which kernels gather the input bits.
 Bytes weight_rows(const BitLayerSpec& spec, const BitLayer& layer) {
-    Bytes memory(static_cast<size_t>(layer.weight_pitch) * spec.out_channels);
+    // Kernels read four rows at once, also past the last channel.
+    Bytes memory(static_cast<size_t>(layer.weight_pitch) * (spec.out_channels + 3));
     const int64_t cells = int64_t{spec.window.kernel_h} * spec.window.kernel_w;
     const int64_t channels = spec.in_channels / spec.groups;
     for (int32_t o = 0; o < spec.out_channels; ++o) {

@@ -5,6 +5,7 @@
 #include "tables.h"
 
 #define VECTOR_BYTES 64
+#define VECTOR_POPCOUNT
 
 namespace coarsegrad {
 namespace {

@@ -92,7 +92,8 @@ inline uint32_t exceed_bits(const uint16_t* counts, const int32_t* limits) {
 
 inline uint32_t exceed_bits16(const uint16_t* counts, const int16_t* limits) {
 #if VECTOR_BYTES == 64
-    return _mm512_cmpgt_epi16_mask(_mm512_loadu_si512(counts), _mm512_loadu_si512(limits));
+    typedef int16_t Shorts __attribute__((vector_size(64)));
+    return _mm512_movepi16_mask((__m512i)(load<Shorts>(counts) > load<Shorts>(limits)));
 #elif VECTOR_BYTES == 32
     const auto at = [](const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); };
     const __m256i low = _mm256_cmpgt_epi16(at(counts), at(limits));
