@@ -15,43 +15,81 @@ inline void place_floats(const Window& w, int64_t first, int count, Place* place
     }
 }
 
-// Fills whole tiles, the last one with repetitions of the first pixel.
+// The first cells under the kernel, one per pixel of the block.
+struct Corners {
+    int64_t at[kFloatBlock];
+    int32_t h[kFloatBlock], w[kFloatBlock];
+    bool inside;  // no kernel cell of any pixel lies in the padding
+};
+
+inline Corners corners(const FloatLayer& layer, const Place* places, int count, int filled, int group) {
+    const Window& w = layer.window;
+    const int64_t plane = int64_t{w.in_h} * w.in_w;
+    const int32_t last_h = (w.kernel_h - 1) * w.dilation_h, last_w = (w.kernel_w - 1) * w.dilation_w;
+    Corners found;
+    found.inside = true;
+    for (int p = 0; p < filled; ++p) {
+        // The last tile is filled with repetitions of the first pixel.
+        const Place place = places[p < count ? p : 0];
+        const int64_t channel = int64_t{place.image} * layer.in_channels +
+                                group * (layer.in_channels / layer.groups);
+        found.h[p] = place.row * w.stride_h - w.pad_h;
+        found.w[p] = place.column * w.stride_w - w.pad_w;
+        found.at[p] = channel * plane + int64_t{found.h[p]} * w.in_w + found.w[p];
+        found.inside &= found.h[p] >= 0 && found.h[p] + last_h < w.in_h && found.w[p] >= 0 &&
+                        found.w[p] + last_w < w.in_w;
+    }
+    return found;
+}
+
+inline bool below(int32_t x, int32_t size) {
+    return static_cast<uint32_t>(x) < static_cast<uint32_t>(size);
+}
+
 inline void gather_floats(const FloatLayer& layer, const float* x, const Place* places, int count,
                           int group, float* to) {
     const Window& w = layer.window;
-    const int channels = layer.in_channels / layer.groups;
-    const int64_t plane = int64_t{w.in_h} * w.in_w;
     const int filled = count == 1 ? 1 : (count + kFloatPixels - 1) / kFloatPixels * kFloatPixels;
-    for (int p = 0; p < filled; ++p) {
-        const Place at = places[p < count ? p : 0];
-        const float* image = x + (int64_t{at.image} * layer.in_channels + group * channels) * plane;
-        float* cell = to + p;
-        for (int c = 0; c < channels; ++c)
-            for (int kh = 0; kh < w.kernel_h; ++kh) {
-                const int32_t h = at.row * w.stride_h - w.pad_h + kh * w.dilation_h;
-                const bool row_inside = h >= 0 && h < w.in_h;
-                const float* row = image + c * plane + (row_inside ? int64_t{h} * w.in_w : 0);
-                for (int kw = 0; kw < w.kernel_w; ++kw, cell += kFloatBlock) {
-                    const int32_t v = at.column * w.stride_w - w.pad_w + kw * w.dilation_w;
-                    *cell = row_inside && v >= 0 && v < w.in_w ? row[v] : 0.0f;
+    const Corners from = corners(layer, places, count, filled, group);
+    const int64_t plane = int64_t{w.in_h} * w.in_w;
+    for (int c = 0; c < layer.in_channels / layer.groups; ++c)
+        for (int kh = 0; kh < w.kernel_h; ++kh)
+            for (int kw = 0; kw < w.kernel_w; ++kw, to += kFloatBlock) {
+                const int32_t down = kh * w.dilation_h, right = kw * w.dilation_w;
+                const int64_t cell = c * plane + int64_t{down} * w.in_w + right;
+                if (from.inside) {
+                    for (int p = 0; p < filled; ++p) to[p] = x[from.at[p] + cell];
+                    continue;
                 }
+                for (int p = 0; p < filled; ++p)
+                    to[p] = below(from.h[p] + down, w.in_h) && below(from.w[p] + right, w.in_w)
+                                ? x[from.at[p] + cell]
+                                : 0.0f;
             }
-    }
 }
 
 template <int P>
 void float_tile(const float* columns, const float* weights, int row, float* sums) {
-    Floats total[P][kFloatParts] = {};
+    Floats total[P][kFloatParts];
+#pragma GCC unroll 8
+    for (int p = 0; p < P; ++p)
+#pragma GCC unroll 4
+        for (int r = 0; r < kFloatParts; ++r) total[p][r] = Floats{};
     for (int k = 0; k < row; ++k, columns += kFloatBlock, weights += kFloatPanel) {
         Floats part[kFloatParts];
+#pragma GCC unroll 4
         for (int r = 0; r < kFloatParts; ++r) part[r] = load<Floats>(weights + r * kInts);
+#pragma GCC unroll 8
         for (int p = 0; p < P; ++p) {
             const Floats x = spread(columns[p]);
+#pragma GCC unroll 4
             for (int r = 0; r < kFloatParts; ++r)
                 total[p][r] = multiply_add(x, part[r], total[p][r]);
         }
     }
+#pragma GCC unroll 8
     for (int p = 0; p < P; ++p)
+#pragma GCC unroll 4
         for (int r = 0; r < kFloatParts; ++r) put(sums + p * kFloatPanel + r * kInts, total[p][r]);
 }
 

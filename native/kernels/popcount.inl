@@ -30,6 +30,7 @@ inline void differing_bits4(const uint8_t* a, const uint8_t* b, int64_t pitch, i
             const __m256i from = load<__m256i>(a + k);
 #pragma GCC unroll 4
             for (int r = 0; r < 4; ++r) {
+                // The rows are too short for the hardware to foresee the next ones.
                 _mm_prefetch(b + (r + 4) * pitch + k, _MM_HINT_T0);
                 const __m256i x = from ^ load<__m256i>(b + r * pitch + k);
                 const __m256i low = _mm256_shuffle_epi8(table, x & mask);
