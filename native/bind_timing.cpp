@@ -134,6 +134,15 @@ double time_pack(const std::string& target, int32_t size, int32_t channels, bool
     });
 }
 
+// Multiply-accumulates per nanosecond of the target's instructions on registers only.
+double ceiling(const std::string& target, int repeats) {
+    const KernelTable& table = table_named(target);
+    constexpr int64_t kRounds = 5000;
+    int64_t done = 0;
+    const double seconds = best_seconds(repeats, [&] { done = table.ceiling(kRounds); });
+    return static_cast<double>(done) / seconds * 1e-9;
+}
+
 }  // namespace
 
 void bind_timing(nb::module_ m) {
@@ -145,4 +154,5 @@ void bind_timing(nb::module_ m) {
           nb::arg("stride"), nb::arg("pad"), nb::arg("repeats") = 50);
     m.def("time_pack", time_pack, nb::arg("target"), nb::arg("size"), nb::arg("channels"),
           nb::arg("nchw"), nb::arg("repeats") = 50);
+    m.def("ceiling", ceiling, nb::arg("target"), nb::arg("repeats") = 50);
 }

@@ -120,6 +120,8 @@ struct KernelTable {
                         void* scratch, int64_t begin, int64_t end);
     // Items: images * out_h for NHWC, images * channels for NCHW.
     void (*float_pool)(const FloatPool&, const float* in, float* out, int64_t begin, int64_t end);
+    // Runs the bit counter's instructions on registers only; returns multiply-accumulates done.
+    int64_t (*ceiling)(int64_t rounds);
 };
 
 constexpr int32_t kPackPixels = 64;

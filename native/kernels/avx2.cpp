@@ -32,6 +32,7 @@ inline Reg left(Reg a, int bits) { return _mm256_slli_epi16(a, bits); }
 #include "target.inl"
 }  // namespace
 
-extern const KernelTable kAvx2Table = {"avx2", KernelTable::Weights::kNibbles, kLutPanel, VECTOR_BYTES,
-                                       bit_layer, pack, bit_pool, float_layer, float_pool};
+extern const KernelTable kAvx2Table = {
+    "avx2", KernelTable::Weights::kNibbles, kLutPanel, VECTOR_BYTES,
+    bit_layer, pack, bit_pool, float_layer, float_pool, ceiling};
 }  // namespace coarsegrad

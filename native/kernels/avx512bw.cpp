@@ -32,6 +32,7 @@ inline Reg left(Reg a, int bits) { return _mm512_slli_epi16(a, bits); }
 #include "target.inl"
 }  // namespace
 
-extern const KernelTable kAvx512bwTable = {"avx512bw", KernelTable::Weights::kNibbles, kLutPanel, VECTOR_BYTES,
-                                       bit_layer, pack, bit_pool, float_layer, float_pool};
+extern const KernelTable kAvx512bwTable = {
+    "avx512bw", KernelTable::Weights::kNibbles, kLutPanel, VECTOR_BYTES,
+    bit_layer, pack, bit_pool, float_layer, float_pool, ceiling};
 }  // namespace coarsegrad

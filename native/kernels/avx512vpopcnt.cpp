@@ -17,6 +17,7 @@ namespace {
 #include "target.inl"
 }  // namespace
 
-extern const KernelTable kAvx512vpopcntTable = {"avx512vpopcnt", KernelTable::Weights::kLanes, kLanePanel, VECTOR_BYTES,
-                                          bit_layer, pack, bit_pool, float_layer, float_pool};
+extern const KernelTable kAvx512vpopcntTable = {
+    "avx512vpopcnt", KernelTable::Weights::kLanes, kLanePanel, VECTOR_BYTES,
+    bit_layer, pack, bit_pool, float_layer, float_pool, ceiling};
 }  // namespace coarsegrad

@@ -18,6 +18,7 @@ using PanelCounter = RowCounter;
 #include "target.inl"
 }  // namespace
 
-extern const KernelTable kGenericTable = {"generic", KernelTable::Weights::kRows, 64, VECTOR_BYTES,
-                                          bit_layer, pack, bit_pool, float_layer, float_pool};
+extern const KernelTable kGenericTable = {
+    "generic", KernelTable::Weights::kRows, 64, VECTOR_BYTES,
+    bit_layer, pack, bit_pool, float_layer, float_pool, ceiling};
 }  // namespace coarsegrad

@@ -4,3 +4,4 @@
 #include "bitpool.inl"
 #include "floats.inl"
 #include "floatpool.inl"
+#include "ceiling.inl"
