@@ -252,6 +252,26 @@ nb::ndarray<nb::numpy, float> float_pool(std::optional<std::string> target, Floa
     return out;
 }
 
+// How often a pool handed out each work item; one more entry counts what lay outside.
+nb::ndarray<nb::numpy, int32_t> pool_visits(int threads, int64_t items, int rounds) {
+    auto visits = poisoned<int32_t>({static_cast<size_t>(items) + 1});
+    std::memset(visits.data(), 0, visits.nbytes());
+    struct Job {
+        int32_t* visits;
+        int64_t items;
+    } job{visits.data(), items};
+    ThreadPool pool(threads);
+    for (int round = 0; round < rounds; ++round)
+        pool.run(
+            [](void* context, int, int64_t begin, int64_t end) {
+                const Job& j = *static_cast<Job*>(context);
+                for (int64_t i = begin; i < end; ++i)
+                    __atomic_fetch_add(j.visits + (i < j.items ? i : j.items), 1, __ATOMIC_RELAXED);
+            },
+            &job, items);
+    return visits;
+}
+
 }  // namespace
 
 void bind_testing(nb::module_ m) {
@@ -276,5 +296,6 @@ void bind_testing(nb::module_ m) {
           nb::arg("stride"), nb::arg("padding") = none, nb::arg("dilation") = one,
           nb::arg("nchw") = true, nb::arg("average") = false, nb::arg("count_padding") = true,
           nb::arg("pieces") = 1);
+    m.def("pool_visits", pool_visits, nb::arg("threads"), nb::arg("items"), nb::arg("rounds"));
     bind_timing(m);
 }

@@ -31,7 +31,7 @@ inline void pool_pixel(const BitPool& pool, const BitImage& in, const uint8_t* i
         const uint32_t mask = pool.all_mask ? pool.all_mask[word] : 0;
         // A window without any cell would leave ones, also in the spare bits.
         const bool empty = rows.from >= rows.to || cols.from >= cols.to;
-        put(to + 4 * word, empty ? 0 : (all & ~mask) | (any & mask));
+        put(to + 4 * word, empty ? 0 : all | (any & mask));
     }
 }
 

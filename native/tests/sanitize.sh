@@ -14,7 +14,7 @@ rm -f "$site"/coarsegrad/_native*.so
 cp build/asan/_native*.so "$site/coarsegrad/"
 LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libubsan.so)" \
     ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-    PYTHONPATH="$site" "$python" -m pytest tests/native -q -p no:cacheprovider "$@"
+    PYTHONPATH="$site" "$python" -m pytest tests/native -q -s -p no:cacheprovider "$@"
 
 g++ -std=c++17 -O1 -g -fsanitize=thread -ffp-contract=off -mavx2 -mfma -mpopcnt -Wno-psabi \
     -DCOARSEGRAD_EMULATE_AVX512 -Inative/include -Inative native/tests/race.cpp native/cpu.cpp \
