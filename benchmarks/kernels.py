@@ -1,6 +1,6 @@
 """Speed of single bit kernels against float32 torch and against the machine, on one core.
 
-Run with PYTHONPATH holding the built package: python benchmarks/kernels.py [--target avx2] [--json F]
+Run with PYTHONPATH holding the built package: python benchmarks/kernels.py [--target NAME]
 Times are the best of many runs; ratios are of times taken side by side, because the clock and the
 neighbours of a shared machine change by the minute.
 """
@@ -74,8 +74,12 @@ def our_times(target: str) -> dict[str, float]:
             )
             times[f"{name} {finish}"] = seconds * 1e6
         for layout, nchw in (("NHWC", False), ("NCHW", True)):
-            times[f"{name} pack {layout}"] = testing.time_pack(target, size, channels, nchw, 80) * 1e6
-    times["linear"] = testing.time_bit_layer(target, 1, 1, 4096, 4096, 1, 1, 0, "sums", 1, 200) * 1e6
+            times[f"{name} pack {layout}"] = (
+                testing.time_pack(target, size, channels, nchw, 80) * 1e6
+            )
+    times["linear"] = (
+        testing.time_bit_layer(target, 1, 1, 4096, 4096, 1, 1, 0, "sums", 1, 200) * 1e6
+    )
     return times
 
 
@@ -102,7 +106,8 @@ def rows(ours: dict[str, float], peer: dict[str, float]) -> list[tuple[str, str,
             (
                 f"3x3 {size}^2x{channels}",
                 f"bits {bits:.0f} us, sums {ours[f'{name} sums']:.0f}, floats"
-                f" {ours[f'{name} floats']:.0f}; {share:.0%} of the ceiling; float32 {peer[name]:.0f} us",
+                f" {ours[f'{name} floats']:.0f}; {share:.0%} of the ceiling;"
+                f" float32 {peer[name]:.0f} us",
                 f"{ratio:.1f}x {'pass' if ratio >= 9 else 'short'} (9x)",
             )
         )
@@ -141,8 +146,8 @@ def main() -> None:
         merge(ours, our_times(args.target))
         merge(peer, torch_in_subprocess(isa))
     print(
-        f"target {args.target}, one thread, against torch {peer['version']} float32, best of NCHW and"
-        f" channels_last, ONEDNN_MAX_CPU_ISA={isa}; ceiling {ours['ceiling']:.0f} MAC/ns;"
+        f"target {args.target}, one thread, against torch {peer['version']} float32, best of NCHW"
+        f" and channels_last, ONEDNN_MAX_CPU_ISA={isa}; ceiling {ours['ceiling']:.0f} MAC/ns;"
         f" load {os.getloadavg()[0]:.1f}"
     )
     for name, what, verdict in rows(ours, peer):

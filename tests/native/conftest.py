@@ -20,9 +20,7 @@ def signs(rng, *shape):
 def windows(x, kernel, stride, padding, dilation, fill):
     """NHWC -> (n, out_h, out_w, kernel_h, kernel_w, c) of the padded input."""
     x = np.pad(x, [(0, 0), (padding[0],) * 2, (padding[1],) * 2, (0, 0)], constant_values=fill)
-    out = [
-        (x.shape[1 + i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in range(2)
-    ]
+    out = [(x.shape[1 + i] - dilation[i] * (kernel[i] - 1) - 1) // stride[i] + 1 for i in range(2)]
     cells = [
         [
             x[:, kh * dilation[0] :, kw * dilation[1] :][:, :: stride[0], :: stride[1]][

@@ -59,10 +59,8 @@ def random_shapes(count):
         kernel, dilation = pair(1, 4), pair(1, 3)
         h, w = (int(v) for v in rng.integers(5, 14, 2))
         o = groups * int(rng.integers(1, 131 // groups))
-        yield (
-            (int(rng.integers(1, 3)), h, w, c, o, kernel, pair(1, 4), pair(0, 3), dilation)
-            + (groups, int(rng.integers(-1, 2)))
-        )
+        shape = (int(rng.integers(1, 3)), h, w, c, o, kernel, pair(1, 4), pair(0, 3), dilation)
+        yield (*shape, groups, int(rng.integers(-1, 2)))
 
 
 @pytest.mark.parametrize("shape", SHAPES + list(random_shapes(30)), ids=str)
@@ -100,9 +98,7 @@ def test_affine_with_residual_and_signs_is_numpy_float32(target, shape, nchw):
     scale, shift = case.rng.standard_normal((2, o)).astype(np.float32)
     residual = case.rng.standard_normal(case.sums.shape).astype(np.float32)
     want = scale * case.sums.astype(np.float32) + shift + residual
-    got = case.run(
-        target, scale=scale, shift=shift, residual=residual, nchw=nchw, signs=True
-    )
+    got = case.run(target, scale=scale, shift=shift, residual=residual, nchw=nchw, signs=True)
     values = got["values"].transpose(0, 2, 3, 1) if nchw else got["values"]
     np.testing.assert_array_equal(values, want)
     np.testing.assert_array_equal(bits_to_signs(got["bits"], o), np.where(want < 0, -1.0, 1.0))

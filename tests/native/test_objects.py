@@ -11,8 +11,8 @@ FLAGS = {
     "generic": [],
     "popcnt": ["-mpopcnt"],
     "avx2": ["-mavx2", "-mfma", "-mpopcnt"],
-    "avx512bw": "-mavx2 -mfma -mpopcnt -mavx512f -mavx512bw -mavx512dq -mavx512vl".split(),
 }
+FLAGS["avx512bw"] = [*FLAGS["avx2"], "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
 FLAGS["avx512vpopcnt"] = [*FLAGS["avx512bw"], "-mavx512vpopcntdq"]
 
 

@@ -67,8 +67,6 @@ def test_float_pool(target, channels, kernel, stride, padding, dilation, nchw):
     cells = windows(x, kernel, stride, padding, dilation, -np.inf)
     np.testing.assert_array_equal(run(), cells.max(axis=(3, 4)))
     total = windows(x, kernel, stride, padding, dilation, 0).sum(axis=(3, 4))
-    np.testing.assert_array_equal(
-        run(average=True), total / np.float32(kernel[0] * kernel[1])
-    )
+    np.testing.assert_array_equal(run(average=True), total / np.float32(kernel[0] * kernel[1]))
     inside = windows(np.ones_like(x), kernel, stride, padding, dilation, 0).sum(axis=(3, 4))
     np.testing.assert_array_equal(run(average=True, count_padding=False), total / inside)
