@@ -78,6 +78,9 @@ std::string prepare_floats(const FloatLayerSpec& spec, PreparedFloats& out) {
     if (spec.window.out_h < 1 || spec.window.out_w < 1)
         return "the kernel does not fit into the padded input";
     if (spec.finish == Finish::kThreshold && !spec.thresholds) return "thresholds are missing";
+    if (spec.finish == Finish::kThreshold && spec.groups > 1 &&
+        spec.out_channels / spec.groups % kFloatPanel)
+        return "sign bits of a grouped float layer need a multiple of 16 output channels per group";
     FloatLayer& layer = out.view;
     layer.window = spec.window;
     layer.groups = spec.groups;

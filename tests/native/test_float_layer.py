@@ -12,6 +12,7 @@ SHAPES = [
     (1, 3, 17, 16, 64, (7, 7), (2, 2), (3, 3), (1, 1), 1),
     (1, 4, 8, 7, 33, (3, 2), (1, 3), (2, 1), (2, 1), 1),
     (1, 6, 8, 7, 32, (3, 3), (1, 1), (1, 1), (1, 1), 2),
+    (1, 4, 6, 5, 10, (3, 3), (1, 1), (1, 1), (1, 1), 2),
     (1, 130, 1, 1, 10, (1, 1), (1, 1), (0, 0), (1, 1), 1),
     (3, 130, 1, 1, 50, (1, 1), (1, 1), (0, 0), (1, 1), 1),
     (30, 70, 1, 1, 17, (1, 1), (1, 1), (0, 0), (1, 1), 1),
@@ -50,6 +51,10 @@ def test_one_bit_weights_and_thresholds(target, shape):
     thresholds = np.median(sums.reshape(-1, o), axis=0).astype(np.float32)
     thresholds[::4] = np.inf
     flips = (rng.random(o) < 0.5).astype(np.uint8)
+    if geometry["groups"] > 1 and o // geometry["groups"] % 16:
+        with pytest.raises(ValueError, match="multiple of 16 output channels per group"):
+            testing.float_layer(target, x, weights, thresholds=thresholds, **geometry)
+        return
     got = testing.float_layer(target, x, weights, thresholds=thresholds, flips=flips, **geometry)
     want = np.where(flips, sums <= thresholds, sums >= thresholds)
     np.testing.assert_array_equal(bits_to_signs(got["bits"], o), np.where(want, 1.0, -1.0))
