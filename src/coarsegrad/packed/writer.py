@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors.numpy
 
+from coarsegrad.files import replacing
 from coarsegrad.packed.checksum import checksum
 from coarsegrad.packed.ops import Op
 from coarsegrad.packed.program import Program
@@ -36,22 +35,9 @@ def write(path: str | Path, program: Program) -> None:
     Raises:
         OSError: the folder is missing or not writable, or the disk is full.
     """
-    path = Path(path)
     data = to_bytes(program)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        # mkstemp makes files private; a packed file is as readable as any other new file.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def _op(op: Op) -> list[Any]:

@@ -40,7 +40,8 @@ def apply(op: Op, x: Array, tensors: Tensors) -> Array:
             return threshold(op, x, tensors)
         case Affine():
             a, b = _per_channel(tensors[f"{op.name}.affine"], x)
-            return a * x.astype(np.float32) + b
+            y: Array = a * x.astype(np.float32) + b
+            return y
         case MaxPool():
             return maxpool(op, x)
         case Flatten():
