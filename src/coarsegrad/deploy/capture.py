@@ -75,8 +75,18 @@ def capture(model: nn.Module, x: Tensor) -> Chain:
             f"pack needs a model that torch.fx can trace, got {type(model).__name__}, which "
             f"fails with: {error}; move data-dependent Python out of its forward"
         ) from error
-    values = Chain((), traced).record(x)
-    return Chain(tuple(_step(node, traced, values) for node in _chain(graph)), traced)
+    path = _chain(graph)
+    for node in path:
+        if node.op == "call_module":
+            _kind(traced.get_submodule(str(node.target)), _name(node))
+    try:
+        values = Chain((), traced).record(x)
+    except Exception as error:
+        raise PackError(
+            f"pack needs an example batch that {type(model).__name__} accepts, got "
+            f"{list(x.shape)}, on which it fails with: {error}"
+        ) from error
+    return Chain(tuple(_step(node, traced, values) for node in path), traced)
 
 
 def _chain(graph: fx.Graph) -> list[fx.Node]:
@@ -136,6 +146,8 @@ def _kind(module: nn.Module, name: str) -> Kind:
         case nn.Linear() | nn.Conv2d():
             return "layer"
         case nn.BatchNorm1d() | nn.BatchNorm2d():
+            if module.running_mean is None:
+                raise PackError(f"{name} keeps no running statistics; set track_running_stats=True")
             return "norm"
         case nn.MaxPool2d():
             return "pool"

@@ -42,7 +42,6 @@ class Lowering:
 
     def _head(self, head: Step, source: fx.Node) -> Op:
         module = head.module
-        _check_finite(module, head.name)
         weight = _weight(module)
         if isinstance(module, LatentWeight) and module.weight_quantizer is not None:
             levels = tuple(module.weight_quantizer.levels)
@@ -85,8 +84,6 @@ class Lowering:
         head = segment.head
         tails = [] if head is None else [affine_of(head.module)]
         for step in folded:
-            if step.kind == "norm":
-                _check_finite(step.module, step.name)
             if step.kind in ("norm", "flatten"):
                 tails.append(step.module)
         name = folded[0].name if head is None else head.name
@@ -138,7 +135,6 @@ class Lowering:
     def _affine(self, steps: list[Step]) -> None:
         a, b = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
         for step in steps:
-            _check_finite(step.module, step.name)
             scale, shift = _scale_and_shift(step.module)
             a, b = a * scale, b * scale + shift
         name = steps[0].name
@@ -245,16 +241,3 @@ def _scale_and_shift(module: nn.Module) -> tuple[Tensor, Tensor]:
     zero = torch.zeros(1, _weight(module).shape[0], dtype=torch.float64)
     shift = tail(zero)[0]
     return tail(zero + 1)[0] - shift, shift
-
-
-def _check_finite(module: nn.Module, name: str) -> None:
-    """Refuse NaN, infinity, other dtypes than float32, and batch norms without statistics."""
-    if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)) and module.running_mean is None:
-        raise PackError(f"{name} keeps no running statistics; set track_running_stats=True")
-    for key, tensor in itertools.chain(module.named_parameters(), module.named_buffers()):
-        if not tensor.is_floating_point():
-            continue
-        if tensor.dtype != torch.float32:
-            raise PackError(f"{name}.{key} is {tensor.dtype}; pack needs float32: model.float()")
-        if not bool(torch.isfinite(tensor).all()):
-            raise PackError(f"{name}.{key} holds NaN or infinity; train again from a checkpoint")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,6 +69,7 @@ def to_program(model: nn.Module, x: Tensor) -> Lowered:
         )
     # A copy: capture needs evaluation mode and the CPU, the caller's model stays as it is.
     model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+    _check_numbers(model)
     x = x.detach().cpu()[:1]
     chain = capture(model, x)
     cut = segments(chain)
@@ -77,3 +79,12 @@ def to_program(model: nn.Module, x: Tensor) -> Lowered:
     except PackedFileError as error:
         raise PackError(f"the model exceeds what a packed file can hold: {error}") from error
     return Lowered(chain, program, cut, ranges)
+
+
+def _check_numbers(model: nn.Module) -> None:
+    """Refuse NaN, infinity, and other dtypes than float32, by name."""
+    for name, tensor in itertools.chain(model.named_parameters(), model.named_buffers()):
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            raise PackError(f"{name} is {tensor.dtype}; pack needs float32: use model.float()")
+        if not bool(torch.isfinite(tensor).all()):
+            raise PackError(f"{name} holds NaN or infinity; train again from a checkpoint")

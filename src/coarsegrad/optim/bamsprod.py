@@ -192,7 +192,7 @@ def quantization_limit(w: Tensor, vhat: Tensor, group: dict[str, Any]) -> tuple[
     Sums are taken per output channel k, so that alpha_k = mean|W_k| is found in the same pass:
     sum h (|W|-alpha)^2 = sum h W^2 - 2 sum_k alpha_k S_h|w|,k + sum_k alpha_k^2 S_h,k.
     """
-    channels = w.reshape(w.shape[0], -1) if w.dim() > 1 else w.reshape(1, -1)
+    channels = w.flatten(1) if w.dim() > 1 else w.reshape(1, -1)
     magnitude = channels.abs()
     h = vhat.reshape(channels.shape).sqrt()
     hw = h * magnitude

@@ -1,4 +1,4 @@
-"""The checksum of a packed file: CRC-32 over its graph and its tensors."""
+"""The checksum of a packed file: CRC-32 over its graph and its tensors, kept in the graph."""
 
 from __future__ import annotations
 
@@ -12,8 +12,14 @@ from numpy.typing import NDArray
 DTYPES = {"uint8": "U8", "int16": "I16", "int32": "I32", "float32": "F32"}
 
 
+ZEROS = "0" * 8
+
+
 def checksum(graph: str, tensors: dict[str, NDArray[Any]]) -> str:
-    """Return CRC-32, as 8 hexadecimal digits, over the graph and each tensor in name order."""
+    """Return CRC-32, 8 hexadecimal digits, over the graph and each tensor in name order.
+
+    ``graph`` is the text whose own ``crc32`` is eight zeros.
+    """
     crc = zlib.crc32(graph.encode())
     for name in sorted(tensors):
         array = tensors[name]

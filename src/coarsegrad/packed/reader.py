@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from coarsegrad.errors import PackedFileError, nearest
-from coarsegrad.packed.checksum import DTYPES, checksum
+from coarsegrad.packed.checksum import DTYPES, ZEROS, checksum
 from coarsegrad.packed.ops import OPS, Conv, Op
 from coarsegrad.packed.program import Program
 from coarsegrad.packed.writer import VERSION
@@ -41,7 +41,7 @@ def read(path: str | Path) -> Program:
 
 def from_bytes(data: bytes) -> Program:
     """Return the program in ``data``, the bytes of a packed file."""
-    metadata = _metadata(data)
+    text = _metadata(data)
     try:
         stored = safetensors.deserialize(data)
     except SafetensorError as error:
@@ -50,18 +50,25 @@ def from_bytes(data: bytes) -> Program:
             "copy or pack the file again"
         ) from error
     tensors = {name: _array(name, entry) for name, entry in stored}
-    graph = metadata["coarsegrad"]
-    if checksum(graph, tensors) != metadata["crc32"]:
+    graph = _graph(text)
+    _check_sum(text, graph["crc32"], tensors)
+    shape = _integers(graph["input"], "input", None, 1)
+    return Program(shape, tuple(_op(i, entry) for i, entry in enumerate(graph["ops"])), tensors)
+
+
+def _check_sum(text: str, stored: Any, tensors: dict[str, NDArray[Any]]) -> None:
+    if not isinstance(stored, str) or len(stored) != len(ZEROS):
+        raise PackedFileError(f"its crc32 needs 8 hexadecimal digits, got {stored!r}")
+    found = checksum(text.replace(stored, ZEROS, 1), tensors)
+    if found != stored:
         raise PackedFileError(
-            f"its checksum is {checksum(graph, tensors)}, the file says {metadata['crc32']!r}: "
-            "the file is damaged; copy or pack it again"
+            f"its checksum is {found}, the file says {stored}: the file is damaged; "
+            "copy or pack it again"
         )
-    entries, shape = _graph(graph)
-    return Program(shape, tuple(_op(i, entry) for i, entry in enumerate(entries)), tensors)
 
 
-def _metadata(data: bytes) -> dict[str, str]:
-    """Return the two metadata strings; safetensors' own reader of bytes drops them."""
+def _metadata(data: bytes) -> str:
+    """Return the graph's text; safetensors' own reader of bytes drops the metadata."""
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > len(data) - 8:
         raise PackedFileError(
@@ -74,14 +81,15 @@ def _metadata(data: bytes) -> dict[str, str]:
         raise PackedFileError(
             f"has a header that is not JSON ({error}); is it a .cgrad file?"
         ) from None
-    if not isinstance(metadata, dict) or metadata.keys() != {"coarsegrad", "crc32"}:
+    if not isinstance(metadata, dict) or metadata.keys() != {"coarsegrad"}:
         raise PackedFileError(
-            "is not a packed network: its metadata needs the keys 'coarsegrad' and 'crc32', "
+            "is not a packed network: its metadata needs the key 'coarsegrad' alone, "
             f"got {sorted(metadata) if isinstance(metadata, dict) else metadata!r}"
         )
-    if not all(isinstance(value, str) for value in metadata.values()):
+    text = metadata["coarsegrad"]
+    if not isinstance(text, str):
         raise PackedFileError("has metadata that is not text")
-    return metadata
+    return text
 
 
 def _array(name: str, entry: dict[str, Any]) -> NDArray[Any]:
@@ -93,7 +101,7 @@ def _array(name: str, entry: dict[str, Any]) -> NDArray[Any]:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
-def _graph(text: str) -> tuple[list[Any], tuple[int, ...]]:
+def _graph(text: str) -> dict[str, Any]:
     try:
         graph = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -106,11 +114,10 @@ def _graph(text: str) -> tuple[list[Any], tuple[int, ...]]:
             f"is of version {graph.get('version')!r}; this coarsegrad reads version {VERSION}; "
             "pack the model again, or install the coarsegrad that wrote it"
         )
-    if graph.keys() != {"version", "input", "ops"} or not isinstance(graph["ops"], list):
-        raise PackedFileError(
-            f"its graph has the keys {sorted(graph)}; needed: input, ops, version"
-        )
-    return graph["ops"], _integers(graph["input"], "input", None, 1)
+    needed = ("crc32", "input", "ops", "version")
+    if sorted(graph) != list(needed) or not isinstance(graph["ops"], list):
+        raise PackedFileError(f"its graph has the keys {sorted(graph)}; needed: {needed}")
+    return graph
 
 
 def _op(index: int, entry: Any) -> Op:

@@ -11,7 +11,7 @@ import numpy as np
 import safetensors.numpy
 
 from coarsegrad.files import replacing
-from coarsegrad.packed.checksum import checksum
+from coarsegrad.packed.checksum import ZEROS, checksum
 from coarsegrad.packed.ops import Op
 from coarsegrad.packed.program import Program
 
@@ -21,12 +21,17 @@ VERSION = 1
 def to_bytes(program: Program) -> bytes:
     """Return the file's bytes; the same program gives the same bytes."""
     graph = json.dumps(
-        {"version": VERSION, "input": list(program.input), "ops": [_op(op) for op in program.ops]},
+        {
+            "version": VERSION,
+            "crc32": ZEROS,
+            "input": list(program.input),
+            "ops": [_op(op) for op in program.ops],
+        },
         separators=(",", ":"),
     )
     tensors = {name: np.ascontiguousarray(a) for name, a in sorted(program.tensors.items())}
-    metadata = {"coarsegrad": graph, "crc32": checksum(graph, tensors)}
-    return safetensors.numpy.save(tensors, metadata)
+    signed = graph.replace(ZEROS, checksum(graph, tensors), 1)
+    return safetensors.numpy.save(tensors, {"coarsegrad": signed})
 
 
 def write(path: str | Path, program: Program) -> None:
