@@ -66,8 +66,8 @@ class Sign(torch.nn.Module):
             [ 0.2500,  0.2500]])
     """
 
-    levels = (-1.0, 1.0)
-    bits = 1
+    levels: tuple[float, ...] = (-1.0, 1.0)
+    bits: int = 1
 
     def __init__(self, ste: CoarseDerivative | None = None, scale: Scale = "none") -> None:
         super().__init__()

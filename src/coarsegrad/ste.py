@@ -204,14 +204,12 @@ class _Coarse(torch.autograd.Function):
         return forward_map(x)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (x,) = ctx.saved_tensors
         return grad * ctx.ste.derivative(x), None, None
 
 
-def coarse(
-    x: Tensor, forward_map: Callable[[Tensor], Tensor], ste: CoarseDerivative
-) -> Tensor:
+def coarse(x: Tensor, forward_map: Callable[[Tensor], Tensor], ste: CoarseDerivative) -> Tensor:
     """Apply ``forward_map`` to ``x`` with the coarse gradient of ``ste``.
 
     Args:
@@ -224,5 +222,5 @@ def coarse(
     >>> x.grad
     tensor([1., 0.])
     """
-    y: Tensor = _Coarse.apply(x, forward_map, ste)
+    y: Tensor = _Coarse.apply(x, forward_map, ste)  # type: ignore[no-untyped-call]
     return y

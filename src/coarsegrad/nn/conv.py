@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 from coarsegrad.nn.latent import LatentWeight
 from coarsegrad.quantizers import Quantizer
@@ -59,7 +59,7 @@ class Conv2d(LatentWeight, torch.nn.Conv2d):
         dilation: _Size = 1,
         groups: int = 1,
         bias: bool = True,
-        padding_mode: str = "zeros",
+        padding_mode: Literal["zeros", "reflect", "replicate", "circular"] = "zeros",
         *,
         pad_value: float = 0,
         input_quantizer: Quantizer | None = None,
@@ -82,20 +82,23 @@ class Conv2d(LatentWeight, torch.nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output, shape (N, C_out, H', W')."""
         x, weight, scales = self._operands(x)
-        y = self._convolve(x, weight, None if scales else self.bias)
+        if not self._bias_after_sum:
+            return self._convolve(x, weight, self.bias)
+        y = self._convolve(x, weight, None)
         for scale in scales:
             y = y * scale.to(y.dtype).reshape(-1, 1, 1)
-        return y + self.bias.to(y.dtype).reshape(-1, 1, 1) if scales and self.bias is not None else y
+        return y if self.bias is None else y + self.bias.to(y.dtype).reshape(-1, 1, 1)
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.pad_value == 0 or self.padding in (0, (0, 0), "valid"):
-            return self._conv_forward(x, weight, bias)
+            y: Tensor = self._conv_forward(x, weight, bias)
+            return y
         x = F.pad(x, self._reversed_padding_repeated_twice, value=self.pad_value)
         return F.conv2d(x, weight, bias, self.stride, 0, self.dilation, self.groups)
 
     def extra_repr(self) -> str:
         """Return torch's text and what is quantized."""
-        text = torch.nn.Conv2d.extra_repr(self)
+        text: str = torch.nn.Conv2d.extra_repr(self)
         if self.pad_value:
             text += f", pad_value={self.pad_value:+.0f}"
         return self._describe(text)

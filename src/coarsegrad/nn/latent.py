@@ -16,7 +16,7 @@ class LatentWeight(torch.nn.Module):
     output, so that every sum is an exact integer times one number.
     """
 
-    weight: torch.nn.Parameter
+    weight: Tensor
     input_quantizer: Quantizer | None
     weight_quantizer: Quantizer | None
 
@@ -29,7 +29,7 @@ class LatentWeight(torch.nn.Module):
         return () if self.weight_quantizer is None else ("weight",)
 
     @property
-    def latent(self) -> torch.nn.Parameter:
+    def latent(self) -> Tensor:
         """The float weight that the optimizer updates; its levels are ``weight_binary``."""
         return self.weight
 
@@ -62,6 +62,11 @@ class LatentWeight(torch.nn.Module):
             )
         self.input_quantizer = inputs
         self.weight_quantizer = weights
+
+    @property
+    def _bias_after_sum(self) -> bool:
+        """Whether the bias waits for the sum: started from a bias, an integer sum would round."""
+        return self.input_quantizer is not None or self.weight_quantizer is not None
 
     def _operands(self, x: Tensor) -> tuple[Tensor, Tensor, list[Tensor]]:
         """Return (input levels, weight levels, scales of the output; channels in dim 0)."""

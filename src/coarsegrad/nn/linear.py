@@ -56,7 +56,7 @@ class Linear(LatentWeight, torch.nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output, shape (..., out_features)."""
         x, weight, scales = self._operands(x)
-        if not scales:
+        if not self._bias_after_sum:
             return torch.nn.functional.linear(x, weight, self.bias)
         y = torch.nn.functional.linear(x, weight)
         for scale in scales:

@@ -1,8 +1,8 @@
 r"""BAMSProd: AMSGrad whose second moment is projected into bounds tied to the quantization error.
 
 Liu et al., "BAMSProd: A Step towards Generalizing the Adaptive Optimization Methods to Deep
-Binary Model", CVPRW 2020, arXiv:2009.13799, Algorithm 1. The paper leaves the limit c* of the
-bounds ill-defined; ``docs``/spec derive the one used here by default (``cstar="relative"``).
+Binary Model", CVPRW 2020, arXiv:2009.13799, Algorithm 1. The printed limit c* of the bounds has
+the wrong unit; ``cstar="relative"``, the default, is a coherent one.
 """
 
 from __future__ import annotations
@@ -28,10 +28,12 @@ class BAMSProd(torch.optim.Optimizer):
         m     = beta1 m + (1 - beta1) g
         v     = beta2 v + (1 - beta2) g^2;   vhat = max(vhat, v)
         vt    = clip(vhat, c_l, c_u)                                  (the projection)
-        W     = clamp(W - eta' m / sqrt(max(vt, eps^2)), box),  eta' = eta sqrt(1-beta2^t)/(1-beta1^t)
+        eta'  = eta sqrt(1 - beta2^t) / (1 - beta1^t)
+        W     = clamp(W - eta' m / sqrt(max(vt, eps^2)), box)
         rho^2 = clip(sum h (|W| - alpha)^2 / sum h W^2, rho_min^2, 1)
         c     = running mean over steps of kappa^2 rho^2 mean(vhat)   (cstar="relative")
-        x     = gamma t;   c_u = min(c_u, max(c (1+x)/x, c_l));   c_l = max(c_l, min(c x/(1+x), c_u))
+        x     = gamma t
+        c_u   = min(c_u, max(c (1+x)/x, c_l));   c_l = max(c_l, min(c x/(1+x), c_u))
 
     The statistics of step t bound step t+1; the first step is unbounded. The intervals
     [c_l, c_u] are nested whatever the gradients are, so vt has a limit: the method moves from
@@ -83,8 +85,8 @@ class BAMSProd(torch.optim.Optimizer):
         rho_min: float = 0.1,
         cstar: CStar = "relative",
         c: float = 1.0,
-        L_inf: float = 1.0,  # noqa: N803
-        D_inf: float = 2.0,  # noqa: N803
+        L_inf: float = 1.0,
+        D_inf: float = 2.0,
         alpha: float | None = None,
         bias_correction: bool = True,
         box: tuple[float, float] | None = (-1.0, 1.0),
@@ -122,7 +124,7 @@ class BAMSProd(torch.optim.Optimizer):
                     self.state[parameter][key] = value.to(parameter.device, copy=True)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; return the closure's loss, if any."""
         loss = None
         if closure is not None:
@@ -190,7 +192,7 @@ def quantization_limit(w: Tensor, vhat: Tensor, group: dict[str, Any]) -> tuple[
     Sums are taken per output channel k, so that alpha_k = mean|W_k| is found in the same pass:
     sum h (|W|-alpha)^2 = sum h W^2 - 2 sum_k alpha_k S_h|w|,k + sum_k alpha_k^2 S_h,k.
     """
-    channels = w.reshape(w.shape[0], -1) if w.dim() > 1 else w.reshape(1, -1)
+    channels = w.flatten(1) if w.dim() > 1 else w.reshape(1, -1)
     magnitude = channels.abs()
     h = vhat.reshape(channels.shape).sqrt()
     hw = h * magnitude

@@ -1,0 +1,42 @@
+# Every target makes .venv and installs the package when needed; nothing else has to be typed.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+
+# Data beside the checkout, if there is any; else the user's cache folder.
+ifneq ($(wildcard ../shared/data),)
+export COARSEGRAD_DATA ?= $(abspath ../shared/data)
+endif
+
+INSTALLED := $(VENV)/.installed
+SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find native -type f)
+
+.PHONY: demo test test-slow lint tune accuracy clean
+
+demo: $(INSTALLED)  ## train, pack, verify and compare a binary network; a few minutes
+	$(RUN)/coarsegrad demo
+
+test: $(INSTALLED)  ## everything that takes seconds
+	$(RUN)/python -m pytest -q -n 2 --dist worksteal
+
+test-slow: $(INSTALLED)  ## the rest: clean installs, start-up times
+	$(RUN)/python -m pytest -q -m slow -s
+
+lint: $(INSTALLED)
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/mypy
+
+accuracy: $(INSTALLED)  ## small_cnn on MNIST, three seeds
+	$(RUN)/coarsegrad train mnist_small_cnn --seeds 3
+
+tune: $(INSTALLED)  ## choose small_cnn's learning rates on held-out images; 9 runs, resumable
+	$(RUN)/python benchmarks/tune_small_cnn.py
+
+$(INSTALLED): $(SOURCES)
+	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,300 @@
+"""The command line: thin, and quick to say --help, since every command imports what it needs.
+
+Exit codes: 0 done, 1 an error that its message explains, 2 wrong usage, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from coarsegrad.train import Recipe, Result
+
+app = typer.Typer(
+    name="coarsegrad",
+    help="Train binary neural networks; ship them as packed bits that run without PyTorch.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+RunFolder = Annotated[
+    Path, typer.Argument(help="A run folder, made by `coarsegrad train`.", metavar="RUN")
+]
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe: a YAML file or a bundled name.")],
+    folder: Annotated[
+        Path | None, typer.Option("--run", help="The run folder [default: runs/RECIPE].")
+    ] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value.")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Train seeds 0 to N-1, report mean and spread.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from last.ckpt.")] = False,
+) -> None:
+    """Train a recipe into a run folder."""
+    from coarsegrad.train import read_recipe, recipe_path
+
+    changes = _changes(change or [])
+    path = recipe_path(recipe)
+    folder = folder or Path("runs") / path.stem
+    if seeds is None:
+        result = _train(read_recipe(path, changes), folder, resume=resume)
+        _print_result(result)
+        print(f"run folder: {folder}; next: coarsegrad pack {folder}")
+        return
+    results = []
+    for seed in range(seeds):
+        place = folder.with_name(f"{folder.name}-seed{seed}")
+        print(f"seed {seed}: {place}")
+        results.append(
+            _train(
+                read_recipe(path, {**changes, "seed": seed}),
+                place,
+                resume=resume and (place / "last.ckpt").exists(),
+            )
+        )
+    _print_seeds(results)
+
+
+@app.command()
+def pack(
+    run: RunFolder,
+    out: Annotated[
+        Path | None, typer.Option(help="The packed file [default: RUN/model.cgrad].")
+    ] = None,
+) -> None:
+    """Write a run's model as a packed file."""
+    out = out or run / "model.cgrad"
+    _, net = _load(run)
+    size, floats = _pack(net, out)
+    print(f"{out}: {size:,} bytes; the float32 parameters take {floats:,}, {floats / size:.1f}x")
+
+
+@app.command()
+def verify(
+    run: RunFolder,
+    file: Annotated[
+        Path | None, typer.Option(help="The packed file [default: RUN/model.cgrad].")
+    ] = None,
+    images: Annotated[int, typer.Option(min=1, help="Images to compare layer by layer.")] = 1000,
+) -> None:
+    """Prove, layer by layer, that the packed file computes what the torch model computes."""
+    import torch
+
+    from coarsegrad import deploy
+    from coarsegrad.data import pixels
+    from coarsegrad.train.build import build_task
+
+    recipe, net = _load(run)
+    evaluation = build_task(recipe).evaluation
+    x = torch.from_numpy(pixels(evaluation.x[:images]))
+    print(deploy.verify(net, file or run / "model.cgrad", x))
+
+
+@app.command()
+def predict(
+    file: Annotated[Path, typer.Argument(help="A packed file.", metavar="FILE")],
+    x: Annotated[Path, typer.Argument(help="float32 samples, (N, ...), as numpy.save wrote them.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Write the results, float32 (N, ...), as .npy.")
+    ] = None,
+) -> None:
+    """Run a packed file on samples; print the class of each, one a line. Needs no PyTorch."""
+    import numpy as np
+
+    from coarsegrad import runtime
+    from coarsegrad.files import replacing
+
+    model = runtime.load(file)
+    y = model(_load_array(x))
+    if out is not None:
+        with replacing(out) as temporary, temporary.open("wb") as target:
+            np.save(target, y)
+    for label in y.reshape(len(y), -1).argmax(1):
+        print(label)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("--run", help="The run folder.")] = Path("runs/demo"),
+) -> None:
+    """Train a binary network on digits, pack it, prove it, compare sizes. A few minutes."""
+    import shutil
+
+    from coarsegrad.train import read_recipe, recipe_path
+
+    name, note = _demo_recipe()
+    recipe = read_recipe(recipe_path(name))
+    if folder.exists():
+        if not (folder / "recipe.yaml").is_file():
+            raise typer.BadParameter(f"{folder} exists and is no run folder; choose another")
+        shutil.rmtree(folder)
+    print(f"{note}\n1. Train {recipe.model} with BAMSProd, {recipe.epochs} epochs")
+    result = _train(recipe, folder)
+    _, net = _load(folder)
+    out = folder / "model.cgrad"
+    print("2. Pack it")
+    size, floats = _pack(net, out)
+    print("3. Verify it, layer by layer, on 1,000 images")
+    verify(folder, None, 1000)
+    print("4. Compare")
+    _print_comparison(recipe, net, out, result, (size, floats))
+    print(f"packed file: {out}\nrun it without PyTorch: coarsegrad predict {out} X.npy")
+
+
+def main() -> None:
+    """Run the command line; errors of coarsegrad become one line and exit code 1."""
+    from coarsegrad.errors import CoarsegradError
+
+    try:
+        app()
+    except (CoarsegradError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _changes(pairs: list[str]) -> dict[str, Any]:
+    from coarsegrad.errors import require
+
+    yaml = require("yaml", "train", "training")
+    changes = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"--set needs KEY=VALUE, got {pair!r}")
+        changes[key] = yaml.safe_load(value)
+    return changes
+
+
+def _train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Result:
+    from coarsegrad.train import train
+
+    def show(row: dict[str, float]) -> None:
+        held_out = row.get("validation_accuracy")
+        end = "" if held_out is None else f", validation accuracy {held_out:.2%}"
+        print(
+            f"  epoch {row['epoch']:.0f}/{recipe.epochs}: loss {row['train_loss']:.4f}, "
+            f"training accuracy {row['train_accuracy']:.2%}{end}",
+            flush=True,
+        )
+
+    return train(recipe, folder, resume=resume, show=show, progress=sys.stderr.isatty())
+
+
+def _load(run: Path) -> tuple[Recipe, nn.Module]:
+    from coarsegrad.errors import require
+
+    require("torch", "train", "working on a run folder")
+    require("lightning", "train", "working on a run folder")
+    from coarsegrad.train import load_run
+
+    return load_run(run)
+
+
+def _pack(net: nn.Module, out: Path) -> tuple[int, int]:
+    """Pack; return the file's bytes and those of the float32 parameters."""
+    import torch
+
+    from coarsegrad import deploy
+
+    deploy.pack(net, torch.zeros(1, 1, 28, 28), out)
+    return out.stat().st_size, sum(4 * parameter.numel() for parameter in net.parameters())
+
+
+def _load_array(path: Path) -> NDArray[np.float32]:
+    import numpy as np
+
+    from coarsegrad.errors import InputError
+
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{path} is not an array that numpy.save wrote ({error})") from None
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"{path} holds several arrays (.npz); give one .npy array")
+    return array
+
+
+def _demo_recipe() -> tuple[str, str]:
+    """Return the recipe that the data at hand allow, and a line that says so."""
+    from coarsegrad import data
+    from coarsegrad.errors import DataError
+
+    try:
+        data.mnist("train", download=False)
+        data.mnist("test", download=False)
+    except DataError:
+        return "digits_small_cnn", (
+            "MNIST is not at hand (set COARSEGRAD_DATA, or run `coarsegrad train "
+            "mnist_small_cnn` to download it);\nusing scikit-learn's 1,797 digits, enlarged: "
+            "not MNIST, and not comparable with it."
+        )
+    return "mnist_small_cnn", "Data: MNIST."
+
+
+def _print_result(result: Result) -> None:
+    print(
+        f"{result.measured_on} accuracy {result.accuracy:.2%} on {result.images:,} images of "
+        f"{result.data}, last epoch, {result.seconds:.0f} s"
+    )
+
+
+def _print_seeds(results: list[Result]) -> None:
+    import statistics
+
+    values = [100 * result.accuracy for result in results]
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    print(
+        f"{results[0].data}, {results[0].measured_on} accuracy of the last epoch, "
+        f"{len(values)} seeds: mean {statistics.mean(values):.2f} % (sd {spread:.2f}, "
+        f"lowest {min(values):.2f}, highest {max(values):.2f}); "
+        + ", ".join(f"{value:.2f}" for value in values)
+    )
+
+
+def _print_comparison(
+    recipe: Recipe, net: nn.Module, out: Path, result: Result, sizes: tuple[int, int]
+) -> None:
+    import torch
+    from rich.console import Console
+    from rich.table import Table
+
+    from coarsegrad import runtime
+    from coarsegrad.data import pixels
+    from coarsegrad.train.build import build_task
+
+    evaluation = build_task(recipe).evaluation
+    x = pixels(evaluation.x)
+    with torch.no_grad():
+        logits = torch.cat([net(part) for part in torch.split(torch.from_numpy(x), 500)])
+    in_torch = (logits.argmax(1).numpy() == evaluation.y).mean()
+    packed = (runtime.load(out)(x).argmax(1) == evaluation.y).mean()
+    size, floats = sizes
+    table = Table(title=f"{recipe.model} on {result.data}, {len(x):,} {result.measured_on} images")
+    for column in ("", "accuracy", "bytes"):
+        table.add_column(column, justify="left" if not column else "right")
+    table.add_row("torch, float32 parameters", f"{in_torch:.2%}", f"{floats:,}")
+    table.add_row("packed, without torch", f"{packed:.2%}", f"{size:,}")
+    table.add_row("ratio", "", f"{floats / size:.1f}x")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

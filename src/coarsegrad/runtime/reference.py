@@ -1,0 +1,119 @@
+"""The numpy executor: what each op of a packed file computes, to be read beside ``spec.md``.
+
+Values are arrays with a batch dimension: float32 for floats and sums, int8 of -1 and +1 for bits.
+Sums of bits stay exact in float32, since a program is limited to fewer than 2^24 addends.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from coarsegrad.packed import (
+    Affine,
+    Conv,
+    Flatten,
+    Linear,
+    MaxPool,
+    Op,
+    Sign,
+    Threshold,
+    unpack_bits,
+)
+from coarsegrad.packed.program import Tensors
+
+Array = NDArray[Any]
+
+
+def apply(op: Op, x: Array, tensors: Tensors) -> Array:
+    """Return what ``op`` makes of the value ``x``, shape (N, ...)."""
+    match op:
+        case Conv():
+            return conv(op, x, weights(op, tensors))
+        case Linear():
+            return linear(x, weights(op, tensors))
+        case Threshold():
+            return threshold(op, x, tensors)
+        case Affine():
+            a, b = _per_channel(tensors[f"{op.name}.affine"], x)
+            y: Array = a * x.astype(np.float32) + b
+            return y
+        case MaxPool():
+            return maxpool(op, x)
+        case Flatten():
+            return x.reshape(len(x), math.prod(x.shape[1:]))
+        case Sign():
+            return signs(~(x < 0))
+
+
+def signs(positive: NDArray[np.bool_]) -> NDArray[np.int8]:
+    """Return +1 where ``positive``, else -1."""
+    return np.where(positive, np.int8(1), np.int8(-1))
+
+
+def weights(op: Conv | Linear, tensors: Tensors) -> NDArray[np.float32]:
+    """Return the op's weights as float32, unpacked when they are bits."""
+    stored = tensors[f"{op.name}.weight"]
+    if stored.dtype == np.uint8:
+        stored = unpack_bits(stored, math.prod(op.shape)).reshape(op.shape)
+    return stored.astype(np.float32, copy=False)
+
+
+def linear(x: Array, weight: NDArray[np.float32]) -> Array:
+    """Return the sums over features, shape (N, O)."""
+    sums: Array = np.matmul(x.astype(np.float32), weight.T)
+    return sums
+
+
+def conv(op: Conv, x: Array, weight: NDArray[np.float32]) -> Array:
+    """Return the sums over windows, shape (N, O, H', W')."""
+    top, left, bottom, right = op.padding
+    edges = ((0, 0), (0, 0), (top, bottom), (left, right))
+    x = np.pad(x.astype(np.float32), edges, constant_values=op.pad)
+    out, per_group, *kernel = op.shape
+    windows = _windows(x, (kernel[0], kernel[1]), op.stride, op.dilation)
+    n, _, height, width = windows.shape[:4]
+    windows = windows.reshape(n, op.groups, per_group, height, width, kernel[0], kernel[1])
+    fan_in = per_group * kernel[0] * kernel[1]
+    columns = windows.transpose(0, 1, 2, 5, 6, 3, 4)
+    columns = columns.reshape(n, op.groups, fan_in, height * width)
+    rows = weight.reshape(op.groups, out // op.groups, fan_in)
+    sums: Array = np.matmul(rows, columns)
+    return sums.reshape(n, out, height, width)
+
+
+def threshold(op: Threshold, x: Array, tensors: Tensors) -> NDArray[np.int8]:
+    """Return +1 where x >= t (x <= t in flipped channels), else -1."""
+    (t,) = _per_channel(tensors[f"{op.name}.threshold"].astype(np.float32)[None], x)
+    positive = x >= t
+    flip = tensors.get(f"{op.name}.flip")
+    if flip is not None:
+        (flipped,) = _per_channel(unpack_bits(flip, x.shape[1])[None] < 0, x)
+        positive = np.where(flipped, x <= t, positive)
+    return signs(positive)
+
+
+def maxpool(op: MaxPool, x: Array) -> Array:
+    """Return the largest of each window; padded cells never win."""
+    (top, left), lowest = op.padding, np.int8(-1) if x.dtype == np.int8 else np.float32(-np.inf)
+    x = np.pad(x, ((0, 0), (0, 0), (top, top), (left, left)), constant_values=lowest)
+    largest: Array = _windows(x, op.size, op.step, op.dilation).max((-2, -1))
+    return largest
+
+
+def _windows(
+    x: Array, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
+) -> Array:
+    """Return a view (N, C, H', W', kh, kw) of the windows of x."""
+    reach = tuple(d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
+    view = sliding_window_view(x, reach, axis=(2, 3))
+    return view[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
+
+
+def _per_channel(rows: Array, x: Array) -> Array:
+    """Shape each row of numbers per channel so that it broadcasts over (N, C, ...)."""
+    return rows.reshape(len(rows), 1, -1, *(1,) * (x.ndim - 2))

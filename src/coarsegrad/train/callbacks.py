@@ -1,0 +1,96 @@
+"""What a run leaves behind while it goes: a table of metrics, whole checkpoints."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, final
+
+import lightning
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from coarsegrad.files import replacing
+from coarsegrad.train.classification import Classifier
+
+Row = dict[str, float]
+
+
+@final
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints written beside their place and renamed: a kill leaves the last or the next.
+
+    Lightning's own go through the system's temporary folder, a copy if that is another disk.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Write the checkpoint."""
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as temporary:
+            torch.save(checkpoint, temporary)
+
+
+@final
+class SaveLast(lightning.Callback):
+    """Write ``last.ckpt`` every so many steps and after each epoch."""
+
+    def __init__(self, path: Path, every: int) -> None:
+        self.path = path
+        self.every = every
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        """Save if it is time."""
+        if trainer.global_step % self.every == 0:
+            trainer.save_checkpoint(self.path)
+
+
+@final
+class MetricsTable(lightning.Callback):
+    """One row an epoch, in ``metrics.csv`` and in every checkpoint.
+
+    Kept here and not by Lightning's CSVLogger, which deletes the file of a run that is resumed.
+
+    Args:
+        path: the CSV file, rewritten whole after each epoch.
+        show: called with each new row.
+    """
+
+    def __init__(self, path: Path, show: Callable[[Row], None] | None = None) -> None:
+        self.path = path
+        self.show = show
+        self.rows: list[Row] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rows so far."""
+        return {"rows": [dict(row) for row in self.rows]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the rows of a checkpoint."""
+        self.rows = [dict(row) for row in state_dict["rows"]]
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Add the epoch's row; the evaluation on held-out images, if any, ran before."""
+        assert isinstance(pl_module, Classifier)
+        row: Row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
+        row |= {key: float(value) for key, value in pl_module.epoch_metrics().items()}
+        if "validation_accuracy" in trainer.callback_metrics:
+            row["validation_accuracy"] = float(trainer.callback_metrics["validation_accuracy"])
+        self.rows.append(row)
+        self._write()
+        if self.show is not None:
+            self.show(self.rows[-1])
+
+    def _write(self) -> None:
+        columns = list(dict.fromkeys(key for row in self.rows for key in row))
+        text = io.StringIO(newline="")
+        table = csv.DictWriter(text, columns, lineterminator="\n")
+        table.writeheader()
+        table.writerows(self.rows)
+        with replacing(self.path) as temporary:
+            temporary.write_text(text.getvalue(), encoding="utf-8")

@@ -1,0 +1,107 @@
+"""The Lightning module for classification."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, final
+
+import lightning
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics.aggregation import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from coarsegrad.errors import TrainError
+from coarsegrad.optim import BAMSProd, param_groups
+from coarsegrad.train.recipe import Recipe
+
+
+@final
+class Classifier(lightning.LightningModule):
+    """Cross entropy, accuracy, BAMSProd with two learning rates and one schedule.
+
+    Args:
+        net: maps (N, C, H, W) float32 images to (N, classes) logits.
+        recipe: learning rates, betas, schedule.
+        classes: how many labels there are.
+        steps: optimizer steps of the whole run, for the schedule.
+    """
+
+    def __init__(self, net: nn.Module, recipe: Recipe, classes: int, steps: int) -> None:
+        super().__init__()
+        self.net = net
+        self.recipe = recipe
+        self.steps = steps
+        self.train_loss = MeanMetric()
+        self.train_accuracy = MulticlassAccuracy(classes, average="micro")
+        self.accuracy = MulticlassAccuracy(classes, average="micro")
+        # The running means of an epoch are part of a checkpoint taken in its middle.
+        self.train_loss.persistent(True)
+        self.train_accuracy.persistent(True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of a batch."""
+        logits: Tensor = self.net(x)
+        return logits
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Return the loss of a batch.
+
+        Raises:
+            TrainError: the loss is NaN or infinite.
+        """
+        x, y = batch
+        logits = self(x)
+        loss = F.cross_entropy(logits, y)
+        if not bool(torch.isfinite(loss)):
+            raise TrainError(
+                f"the loss is {loss.item()} at step {self.global_step} (epoch "
+                f"{self.current_epoch}, batch {batch_idx}); lower lr_real (now "
+                f"{self.recipe.lr_real:g}) or lr_binary (now {self.recipe.lr_binary:g}), or look "
+                "for NaN in the data; the last checkpoint is from before this step"
+            )
+        self.train_loss.update(loss.detach())
+        self.train_accuracy.update(logits.detach(), y)
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's mean loss and accuracy, and begin the next."""
+        self.log_dict(self.epoch_metrics())
+        self.train_loss.reset()
+        self.train_accuracy.reset()
+
+    def epoch_metrics(self) -> dict[str, Tensor]:
+        """Return the mean loss and accuracy over the epoch's batches so far."""
+        return {
+            "train_loss": self.train_loss.compute(),
+            "train_accuracy": self.train_accuracy.compute(),
+        }
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Count the right answers on a batch of held-out training images."""
+        self._count("validation_accuracy", batch)
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Count the right answers on a batch of test images."""
+        self._count("test_accuracy", batch)
+
+    def _count(self, name: str, batch: tuple[Tensor, Tensor]) -> None:
+        x, y = batch
+        self.accuracy.update(self(x), y)
+        self.log(name, self.accuracy, on_epoch=True, on_step=False)
+
+    def configure_optimizers(self) -> Any:
+        """Return BAMSProd over two groups, and the schedule, stepped once a batch."""
+        recipe = self.recipe
+        groups = param_groups(
+            self.net, binary={"lr": recipe.lr_binary}, real={"lr": recipe.lr_real}
+        )
+        optimizer = BAMSProd(groups, betas=(recipe.beta1, recipe.beta2), cstar=recipe.cstar)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+    def _rate(self, step: int) -> float:
+        if self.recipe.schedule == "constant":
+            return 1.0
+        return 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1)))

@@ -1,0 +1,147 @@
+"""The recipe: everything that decides a training run, in one frozen dataclass read from YAML."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import pydantic
+import yaml
+from pydantic import Field, TypeAdapter
+
+from coarsegrad.errors import RecipeError, nearest
+
+DataName = Literal["mnist", "digits"]
+ModelName = Literal["small_cnn", "mlp"]
+SteName = Literal["identity", "clipped_identity", "triangle", "swish_sign"]
+CStarName = Literal["relative", "literal", "constant"]
+_Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Beta = Annotated[float, Field(ge=0, lt=1)]
+_Count = Annotated[int, Field(ge=1)]
+
+
+@pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
+class Recipe:
+    """What to train, on what, and how; a YAML file holds only what differs from the defaults.
+
+    Attributes:
+        data: data set.
+        model: architecture, a function of ``coarsegrad.models``.
+        ste: coarse derivative of the activations.
+        epochs: passes over the training images.
+        batch_size: images in a step; a last batch that is not full is left out.
+        lr_binary: learning rate of the latent binary weights.
+        lr_real: learning rate of everything else, batch norm above all.
+        beta1: decay of the first moment.
+        beta2: decay of the second moment.
+        cstar: limit of BAMSProd's bounds.
+        schedule: learning rate over the run; ``cosine`` falls to 0 at its end.
+        seed: of the initial weights and of every batch.
+        validation: training images held out, the last ones; the run is then measured on them and
+            never sees the test images. 0 trains on all and measures on the test images, once.
+        limit: train on the first so many images only; None is all.
+        checkpoint_every: steps between two checkpoints.
+
+    Raises:
+        RecipeError: a value outside its range.
+    """
+
+    data: DataName = "mnist"
+    model: ModelName = "small_cnn"
+    ste: SteName = "clipped_identity"
+    epochs: _Count = 6
+    batch_size: _Count = 64
+    lr_binary: _Rate = 1e-2
+    lr_real: _Rate = 1e-2
+    beta1: _Beta = 0.9
+    beta2: _Beta = 0.999
+    cstar: CStarName = "relative"
+    schedule: Literal["cosine", "constant"] = "cosine"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    validation: Annotated[int, Field(ge=0)] = 0
+    limit: _Count | None = None
+    checkpoint_every: _Count = 200
+
+    def to_yaml(self) -> str:
+        """Return every value, defaults included, as YAML.
+
+        >>> print(Recipe(epochs=2).to_yaml().splitlines()[3])
+        epochs: 2
+        """
+        text: str = yaml.safe_dump(dataclasses.asdict(self), sort_keys=False)
+        return text
+
+
+def make_recipe(values: Mapping[str, Any], source: str) -> Recipe:
+    """Return the recipe with these values; ``source`` names them in messages.
+
+    Raises:
+        RecipeError: an unknown key, with the nearest valid one, or a value out of range.
+
+    >>> make_recipe({"epochs": 3}, "an example").epochs
+    3
+    """
+    allowed = [field.name for field in dataclasses.fields(Recipe)]
+    for key in values:
+        if key not in allowed:
+            raise RecipeError(
+                f"{source} has an unknown key {key!r}.{nearest(str(key), allowed)} "
+                f"Allowed: {', '.join(allowed)}"
+            )
+    try:
+        return TypeAdapter(Recipe).validate_python(dict(values))
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "a value"
+        raise RecipeError(
+            f"{source}: {place} is {first['input']!r}; {first['msg'].lower()}"
+        ) from None
+
+
+def read_recipe(path: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe file, with some values changed.
+
+    Raises:
+        RecipeError: the file is missing, not YAML, or has unknown keys or illegal values.
+    """
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"cannot read the recipe {path}: {error}") from None
+    values = {} if values is None else values
+    if not isinstance(values, dict):
+        raise RecipeError(
+            f"{path} needs lines of 'key: value', got {type(values).__name__}; "
+            f"keys: {', '.join(field.name for field in dataclasses.fields(Recipe))}"
+        )
+    return make_recipe({**values, **(changes or {})}, str(path))
+
+
+def recipe_path(name: str) -> Path:
+    """Return the file of a recipe: a path as it is, a bare name from the package's recipes.
+
+    Raises:
+        RecipeError: neither exists; the message lists the names.
+    """
+    given = Path(name)
+    if given.is_file():
+        return given
+    folders = [
+        folder
+        for folder in (Path(__file__).parents[1] / "recipes", Path(__file__).parents[3] / "recipes")
+        if folder.is_dir()
+    ]
+    names = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
+    for folder in folders:
+        if (folder / f"{name}.yaml").is_file():
+            return folder / f"{name}.yaml"
+    raise RecipeError(
+        f"there is no recipe file {name!r} and no recipe of that name.{nearest(name, names)} "
+        f"Recipes: {', '.join(names) or 'none'}"
+    )
+
+
+STE_NAMES = get_args(SteName)

@@ -1,0 +1,218 @@
+"""A run: recipe -> runs/NAME with recipe.yaml, last.ckpt, metrics.csv and TensorBoard's events."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import nn
+
+from coarsegrad.data import Batches
+from coarsegrad.errors import TrainError
+from coarsegrad.files import replacing
+from coarsegrad.train.build import Task, build_model, build_task
+from coarsegrad.train.callbacks import AtomicCheckpoints, MetricsTable, Row, SaveLast
+from coarsegrad.train.classification import Classifier
+from coarsegrad.train.recipe import Recipe, read_recipe
+
+_EVALUATION_BATCH = 500
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run measured at the end of its last epoch.
+
+    Attributes:
+        accuracy: share of right answers, 0 to 1.
+        images: how many images it was measured on.
+        measured_on: ``"test"`` or ``"validation"``.
+        data: the data set's label.
+        seconds: wall time of training, this process only.
+    """
+
+    accuracy: float
+    images: int
+    measured_on: str
+    data: str
+    seconds: float
+
+
+def train(
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    resume: bool = False,
+    show: Callable[[Row], None] | None = None,
+    progress: bool = False,
+) -> Result:
+    """Train a recipe and leave a run folder.
+
+    The final weights are a function of the recipe, the machine and the thread count: a run that
+    was killed and resumed ends on the same bits as one that was not.
+
+    Args:
+        recipe: what to train.
+        folder: the run folder, made if missing.
+        resume: go on from the folder's last.ckpt; its recipe must be this one.
+        show: called after each epoch with its row of metrics.
+        progress: whether to draw a progress bar.
+
+    Raises:
+        TrainError: the folder holds a run and ``resume`` is not set, or no checkpoint and it is,
+            or another recipe's; or the loss became non-finite.
+        DataError: the data set is missing or damaged.
+    """
+    folder = Path(folder)
+    checkpoint = folder / "last.ckpt"
+    _check_folder(folder, recipe, resume)
+    task = build_task(recipe)
+    loader = Batches(
+        task.train.x,
+        task.train.y,
+        recipe.batch_size,
+        seed=recipe.seed,
+        shuffle=True,
+        drop_last=True,
+    )
+    steps = recipe.epochs * len(loader)
+    module = Classifier(build_model(recipe), recipe, task.train.classes, steps)
+    folder.mkdir(parents=True, exist_ok=True)
+    with replacing(folder / "recipe.yaml") as temporary:
+        temporary.write_text(recipe.to_yaml(), encoding="utf-8")
+    evaluation = Batches(
+        task.evaluation.x, task.evaluation.y, _EVALUATION_BATCH, seed=0, shuffle=False
+    )
+    start = time.monotonic()
+    with _quiet():
+        trainer = _trainer(recipe, folder, show, progress)
+        accuracy = _fit(trainer, module, loader, evaluation, task, checkpoint, resume)
+    return Result(
+        accuracy=accuracy,
+        images=len(task.evaluation),
+        measured_on=task.measured_on,
+        data=task.train.name,
+        seconds=time.monotonic() - start,
+    )
+
+
+def _fit(
+    trainer: lightning.Trainer,
+    module: Classifier,
+    loader: Batches,
+    evaluation: Batches,
+    task: Task,
+    checkpoint: Path,
+    resume: bool,
+) -> float:
+    # Held-out images are looked at after each epoch; test images once, at the end.
+    held_out = task.measured_on == "validation"
+    before = str(checkpoint) if resume else None
+    try:
+        trainer.fit(module, loader, evaluation if held_out else None, ckpt_path=before)
+    except SystemExit:
+        # Lightning turns Ctrl-C into an exit of its own.
+        raise KeyboardInterrupt from None
+    trainer.save_checkpoint(checkpoint)
+    measure = trainer.validate if held_out else trainer.test
+    return float(measure(module, evaluation, verbose=False)[0][f"{task.measured_on}_accuracy"])
+
+
+def load_run(folder: str | Path) -> tuple[Recipe, nn.Module]:
+    """Return a run's recipe and its trained model, in evaluation mode.
+
+    Raises:
+        TrainError: the folder holds no run, or a run without a checkpoint.
+        RecipeError: its recipe.yaml is damaged.
+    """
+    folder = Path(folder)
+    recipe_file, checkpoint = folder / "recipe.yaml", folder / "last.ckpt"
+    for file in (recipe_file, checkpoint):
+        if not file.is_file():
+            raise TrainError(
+                f"{folder} needs to be a run folder with recipe.yaml and last.ckpt, "
+                f"{file.name} is missing; make one with: coarsegrad train RECIPE"
+            )
+    recipe = read_recipe(recipe_file)
+    net = build_model(recipe)
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    prefix = "net."
+    net.load_state_dict(
+        {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
+    )
+    return recipe, net.eval()
+
+
+def _check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
+    checkpoint = folder / "last.ckpt"
+    if resume:
+        if not checkpoint.is_file():
+            raise TrainError(f"there is nothing to resume in {folder}: it has no last.ckpt")
+        before = read_recipe(folder / "recipe.yaml")
+        if before != recipe:
+            raise TrainError(
+                f"{folder} was trained with another recipe than the one to resume with; "
+                f"resume with {folder / 'recipe.yaml'}, or train into another folder"
+            )
+    elif checkpoint.exists():
+        raise TrainError(
+            f"{folder} holds a run already; go on with it by --resume, "
+            "or choose another folder, or remove it"
+        )
+
+
+def _trainer(
+    recipe: Recipe, folder: Path, show: Callable[[Row], None] | None, progress: bool
+) -> lightning.Trainer:
+    callbacks: list[Any] = [
+        MetricsTable(folder / "metrics.csv", show),
+        SaveLast(folder / "last.ckpt", recipe.checkpoint_every),
+    ]
+    if progress:
+        callbacks.append(lightning.pytorch.callbacks.RichProgressBar())
+    return lightning.Trainer(
+        max_epochs=recipe.epochs,
+        accelerator="auto",
+        devices=1,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpoints()],
+        logger=TensorBoardLogger(folder, name="", version="tensorboard"),
+        enable_checkpointing=False,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back what Lightning says of itself; its errors and other warnings pass."""
+    loggers = [
+        logging.getLogger(f"lightning.{name}")
+        for name in ("pytorch.utilities.rank_zero", "fabric.utilities.rank_zero", "pytorch")
+    ]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            # No held-out images is a choice; the others are Lightning 2.6 on torch 2.13.
+            for message in (
+                "You defined a `validation_step`",
+                "`isinstance\\(treespec, LeafSpec",
+                "The '.*_dataloader' does not have many workers",
+                "The number of training batches",
+            ):
+                warnings.filterwarnings("ignore", message=message)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,146 @@
+"""Damaged and malicious files: a PackedFileError that says what and where, and nothing else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from coarsegrad import runtime
+from coarsegrad.errors import PackedFileError
+from coarsegrad.packed import Conv, Flatten, Linear, MaxPool, Program, Threshold, pack_bits
+from coarsegrad.packed.reader import from_bytes
+from coarsegrad.packed.writer import to_bytes
+
+
+def small() -> bytes:
+    tensors = {
+        "a.weight": pack_bits(np.random.default_rng(0).standard_normal(27)),
+        "a.threshold": np.zeros(3, np.float32),
+        "b.weight": pack_bits(np.random.default_rng(1).standard_normal(24)),
+    }
+    ops = (
+        Conv("a", (3, 1, 3, 3)),
+        Threshold("a"),
+        MaxPool((2, 2)),
+        Flatten(),
+        Linear("b", (2, 12)),
+    )
+    return to_bytes(Program((1, 6, 6), ops, tensors))
+
+
+VALID = small()
+
+
+def test_the_file_is_valid_before_it_is_damaged() -> None:
+    assert from_bytes(VALID).ops
+
+
+@pytest.mark.parametrize("length", range(0, len(VALID), 7))
+def test_truncated(length: int) -> None:
+    with pytest.raises(PackedFileError, match=r"truncated|complete safetensors file"):
+        from_bytes(VALID[:length])
+
+
+def test_every_single_bit_flip_is_found() -> None:
+    survived = []
+    for position in range(len(VALID) * 8):
+        data = bytearray(VALID)
+        data[position // 8] ^= 1 << position % 8
+        try:
+            from_bytes(bytes(data))
+        except PackedFileError:
+            continue
+        survived.append(position)
+    assert survived == []
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_mutations_never_crash(data: st.DataObject) -> None:
+    mutated = bytearray(VALID)
+    for _ in range(data.draw(st.integers(1, 6))):
+        position = data.draw(st.integers(0, len(mutated)))
+        end = min(len(mutated), position + data.draw(st.integers(0, 40)))
+        mutated[position:end] = data.draw(st.binary(max_size=40))
+    if bytes(mutated) == VALID:
+        return
+    with pytest.raises(PackedFileError, match=r"\w"):
+        from_bytes(bytes(mutated))
+
+
+@given(st.binary(max_size=200))
+def test_noise(data: bytes) -> None:
+    with pytest.raises(PackedFileError, match=r"\w"):
+        from_bytes(data)
+
+
+def header(entries: dict, body: bytes = b"") -> bytes:
+    text = json.dumps(entries).encode()
+    return len(text).to_bytes(8, "little") + text + body
+
+
+META = {"coarsegrad": '{"version":1,"crc32":"00000000","input":[1],"ops":[]}'}
+ATTACKS = {
+    "header longer than any file": (2**63 - 1).to_bytes(8, "little") + b"{}",
+    "tensor beyond the file": header(
+        {"__metadata__": META, "a": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}
+    ),
+    "shape that overflows": header(
+        {"__metadata__": META,
+         "a": {"dtype": "U8", "shape": [2**40, 2**40], "data_offsets": [0, 4]}}, b"abcd"
+    ),
+    "shape against offsets": header(
+        {"__metadata__": META, "a": {"dtype": "U8", "shape": [9], "data_offsets": [0, 4]}}, b"abcd"
+    ),
+    "negative offset": header(
+        {"__metadata__": META, "a": {"dtype": "U8", "shape": [4], "data_offsets": [-4, 0]}}
+    ),
+    "hole between tensors": header(
+        {"__metadata__": META, "a": {"dtype": "U8", "shape": [1], "data_offsets": [3, 4]}}, b"abcd"
+    ),
+    "dtype of another world": header(
+        {"__metadata__": META, "a": {"dtype": "F64", "shape": [1], "data_offsets": [0, 8]}},
+        b"8" * 8,
+    ),
+    "no metadata": header({}),
+    "metadata is a list": header({"__metadata__": []}),
+    "metadata without our key": header({"__metadata__": {"format": "pt"}}),
+    "graph is a number": header({"__metadata__": {"coarsegrad": 3}}),
+    "header is a list": header([]),  # type: ignore[arg-type]
+    "deep nesting": (400_000).to_bytes(8, "little") + b"[" * 400_000,
+    "not utf-8": (4).to_bytes(8, "little") + b"\xff\xfe\xff\xfe",
+    "a zip, as torch.save writes": b"PK\x03\x04" + b"\0" * 100,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attacks(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "net.cgrad"
+    path.write_bytes(ATTACKS[name])
+    with pytest.raises(PackedFileError, match=r"net\.cgrad: "):
+        runtime.load(path)
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attacks_allocate_nothing_large(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "net.cgrad"
+    path.write_bytes(ATTACKS[name])
+    code = f"""
+import resource, coarsegrad.runtime as r, coarsegrad.errors as e
+from coarsegrad.packed import reader
+used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (32 << 20), used + (32 << 20)))
+try:
+    r.load({str(path)!r})
+except e.PackedFileError:
+    print("refused")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "refused\n", done.stderr

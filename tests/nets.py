@@ -1,0 +1,127 @@
+"""Random small binary networks for tests: every packable order, odd sizes, both signs of gamma."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+import torch
+from torch import nn
+
+from coarsegrad.nn import Conv2d, Linear
+from coarsegrad.quantizers import Sign
+from coarsegrad.ste import ClippedIdentity
+
+
+def weights(scale: str) -> Sign:
+    return Sign(scale=scale)  # type: ignore[arg-type]
+
+
+def signs() -> Sign:
+    return Sign(ste=ClippedIdentity())
+
+
+def randomise_norms(net: nn.Module, generator: torch.Generator) -> None:
+    """Statistics and slopes that make exact zeros, negative and zero gammas common."""
+    for module in net.modules():
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            n = module.num_features
+            pick = torch.randint(0, 4, (n,), generator=generator)
+            gamma = torch.randn(n, generator=generator)
+            slopes = torch.stack([gamma.abs(), -gamma.abs(), gamma, torch.zeros(n)])
+            # Small integers as means and zero shifts: pre-activations that are exactly zero.
+            assert module.running_mean is not None
+            assert module.running_var is not None
+            mean = torch.randint(-3, 4, (n,), generator=generator).float()
+            module.running_mean.copy_(mean)
+            module.running_var.copy_(torch.rand(n, generator=generator) * 20 + 0.1)
+            shift = torch.randn(n, generator=generator)
+            shift = torch.where(torch.rand(n, generator=generator) < 0.5, 0.0, shift)
+            if module.affine:
+                module.weight.data = slopes.gather(0, pick[None])[0]
+                module.bias.data = shift
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> tuple[nn.Sequential, torch.Tensor]:
+    """Return a random chain and a batch of inputs on a grid, so that float sums are exact."""
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    channels, size = draw(st.integers(1, 5)), draw(st.integers(6, 11))
+    width = draw(st.integers(size - 1, size + 1))
+    # On multiples of 1/128 below 1 in size, sums of few terms need no rounding in float32.
+    x = torch.randint(-128, 128, (2, channels, size, width), generator=generator) / 128
+    layers: list[nn.Module] = []
+    shape = (channels, size, width)
+    state = torch.get_rng_state()
+    torch.manual_seed(draw(st.integers(0, 2**31)))
+    try:
+        for index in range(draw(st.integers(1, 3))):
+            block, shape = draw(_conv_block(shape, first=index == 0))
+            layers += block
+        layers.append(nn.Flatten())
+        features = shape[0] * shape[1] * shape[2]
+        if draw(st.booleans()):
+            hidden = draw(st.integers(1, 9))
+            layers += [_dense(draw, features, hidden), nn.BatchNorm1d(hidden)]
+            features = hidden
+        classes = draw(st.integers(1, 5))
+        layers += [_dense(draw, features, classes), nn.BatchNorm1d(classes)]
+    finally:
+        torch.set_rng_state(state)
+    net = nn.Sequential(*layers)
+    randomise_norms(net, generator)
+    return net, x
+
+
+def _dense(draw: st.DrawFn, inputs: int, outputs: int) -> Linear:
+    return Linear(
+        inputs,
+        outputs,
+        bias=draw(st.booleans()),
+        input_quantizer=signs(),
+        weight_quantizer=weights(draw(st.sampled_from(["none", "tensor", "channel"]))),
+    )
+
+
+@st.composite
+def _conv_block(
+    draw: st.DrawFn, shape: tuple[int, int, int], *, first: bool
+) -> tuple[list[nn.Module], tuple[int, int, int]]:
+    channels, height, width = shape
+    groups = draw(st.sampled_from([g for g in (1, 2, 3, channels) if channels % g == 0]))
+    out = groups * draw(st.integers(1, 7))
+    kernel = (min(height, draw(st.integers(1, 3))), min(width, draw(st.integers(1, 3))))
+    roomy = height > 2 * (kernel[0] - 1) and width > 2 * (kernel[1] - 1)
+    dilation = draw(st.integers(1, 2)) if roomy else 1
+    padding = tuple(draw(st.integers(0, dilation * (k - 1))) for k in kernel)
+    conv = Conv2d(
+        channels,
+        out,
+        kernel,
+        stride=draw(st.integers(1, 2)),
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        bias=draw(st.booleans()),
+        pad_value=draw(st.sampled_from([0, 1, -1])),
+        input_quantizer=None if first and draw(st.booleans()) else signs(),
+        # On a float input a scale would leave the grid; its sums stay exact without one.
+        weight_quantizer=weights(draw(st.sampled_from(["none", "tensor", "channel"]))),
+    )
+    height, width = _after(height, width, conv)
+    norm = nn.BatchNorm2d(out)
+    block: list[nn.Module] = [conv, norm]
+    if min(height, width) >= 2 and draw(st.booleans()):
+        pool = nn.MaxPool2d(2, stride=draw(st.sampled_from([1, 2])),
+                            padding=draw(st.sampled_from([0, 1])))  # fmt: skip
+        place = draw(st.sampled_from([1, 2]))
+        block.insert(place, pool)
+        height, width = _after(height, width, pool)
+    if draw(st.integers(0, 3)) == 0:
+        block.append(signs())
+    return block, (out, height, width)
+
+
+def _after(height: int, width: int, layer: nn.Module) -> tuple[int, int]:
+    channels = layer.in_channels if isinstance(layer, nn.Conv2d) else 1
+    with torch.no_grad():
+        y = layer(torch.zeros(1, channels, height, width))
+    return y.shape[2], y.shape[3]

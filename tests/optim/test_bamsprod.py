@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import copy
+import io
+import math
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+
+from coarsegrad.optim import BAMSProd
+from coarsegrad.optim.bamsprod import narrow
+from reference.bamsprod import Reference
+
+CONFIGURATIONS: list[dict[str, Any]] = [
+    {},
+    {"bias_correction": False},
+    {"kappa": 4.0, "gamma": 0.05},
+    {"rho_min": 0.9},
+    {"alpha": 0.5},
+    {"box": None},
+    {"box": (-0.1, 0.3)},
+    {"cstar": "literal", "L_inf": 1e-3, "D_inf": 3.0},
+    {"cstar": "literal"},
+    {"cstar": "constant", "c": 1e-2, "gamma": 0.1},
+    {"betas": (0.0, 0.9)},
+    {"eps": 1e-2},
+]
+
+
+def gradients(shape: tuple[int, ...], steps: int, seed: int = 0) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        torch.randn(shape, generator=generator, dtype=torch.float64) * (1 + 3 * (t % 7 == 0))
+        for t in range(steps)
+    ]
+
+
+def run(opt: torch.optim.Optimizer, w: torch.nn.Parameter, grads: list[torch.Tensor]) -> None:
+    for g in grads:
+        w.grad = g.to(w.dtype)
+        opt.step()
+
+
+def parameter(shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> torch.nn.Parameter:
+    generator = torch.Generator().manual_seed(1)
+    return torch.nn.Parameter((torch.rand(shape, generator=generator) - 0.5).to(dtype))
+
+
+@pytest.mark.parametrize("shape", [(6,), (4, 5), (3, 2, 3, 3), (1, 1)])
+@pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=str)
+def test_equals_the_float64_twin(configuration: dict[str, Any], shape: tuple[int, ...]) -> None:
+    w = parameter(shape)
+    given_ = dict(configuration)
+    betas = given_.pop("betas", (0.9, 0.999))
+    if "c" in given_:
+        given_["constant"] = given_.pop("c")
+    twin = Reference(w.detach().numpy().copy(), 0.01, beta_1=betas[0], beta_2=betas[1], **given_)
+    opt = BAMSProd([w], lr=0.01, **configuration)
+    for g in gradients(shape, 60):
+        w.grad = g.clone()
+        opt.step()
+        assert torch.equal(w.grad, g)
+        twin.step(g.numpy())
+        np.testing.assert_allclose(w.detach().numpy(), twin.w, rtol=1e-9, atol=1e-12)
+    for name in ("c", "c_l", "c_u"):
+        assert float(opt.state[w][name]) == pytest.approx(getattr(twin, name), rel=1e-9)
+
+
+def test_float32_stays_near_the_twin() -> None:
+    w = parameter((8, 9), torch.float32)
+    twin = Reference(w.detach().double().numpy().copy(), 0.01)
+    run(BAMSProd([w], lr=0.01), w, gradients((8, 9), 50))
+    for g in gradients((8, 9), 50):
+        twin.step(g.numpy())
+    np.testing.assert_allclose(w.detach().numpy(), twin.w, atol=1e-5)
+
+
+def test_limit_gamma_to_zero_is_amsgrad() -> None:
+    w, u = parameter((5, 7)), parameter((5, 7))
+    run(BAMSProd([w], lr=0.01, gamma=1e-12, box=None), w, gradients((5, 7), 200))
+    run(torch.optim.Adam([u], lr=0.01, amsgrad=False), u, [])
+    reference = _amsgrad(u.detach().clone(), gradients((5, 7), 200), 0.01)
+    torch.testing.assert_close(w.detach(), reference, rtol=0, atol=1e-7)
+
+
+def _amsgrad(w: torch.Tensor, grads: list[torch.Tensor], lr: float) -> torch.Tensor:
+    """AMSGrad with Adam's step size and the maximum over the raw v, as in the paper and optax."""
+    m = v = vhat = torch.zeros_like(w)
+    for t, g in enumerate(grads, 1):
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        vhat = torch.maximum(vhat, v)
+        w = w - lr * math.sqrt(1 - 0.999**t) / (1 - 0.9**t) * m / (vhat.sqrt() + 1e-8)
+    return w
+
+
+def test_limit_gamma_to_infinity_is_momentum_sgd() -> None:
+    w = parameter((5, 7))
+    u = w.detach().clone()
+    grads = gradients((5, 7), 100)
+    run(BAMSProd([w], lr=0.01, gamma=1e15, cstar="constant", c=0.25, box=None,
+                 bias_correction=False), w, grads)  # fmt: skip
+    m = torch.zeros_like(u)
+    for g in grads:
+        m = 0.9 * m + 0.1 * g
+        u = u - 0.01 / math.sqrt(0.25) * m
+    torch.testing.assert_close(w.detach(), u, rtol=0, atol=1e-12)
+
+
+def test_scaling_the_loss_leaves_the_path_unchanged() -> None:
+    w, u = parameter((6, 4)), parameter((6, 4))
+    run(BAMSProd([w], lr=0.01, eps=1e-12), w, gradients((6, 4), 100))
+    run(BAMSProd([u], lr=0.01, eps=1e-12), u, [100 * g for g in gradients((6, 4), 100)])
+    torch.testing.assert_close(w, u, rtol=0, atol=1e-7)
+
+
+def test_zero_gradients_first_then_the_path_of_fresh_moments() -> None:
+    """c_u = 0 would lock for ever; nothing may be learnt from steps without gradient."""
+    w = parameter((4, 4))
+    opt = BAMSProd([w], lr=0.01)
+    before = w.detach().clone()
+    run(opt, w, [torch.zeros(4, 4)] * 5)
+    assert torch.equal(w, before)
+    state = opt.state[w]
+    assert (float(state["n"]), float(state["c_l"]), float(state["c_u"])) == (0.0, 0.0, math.inf)
+    run(opt, w, gradients((4, 4), 50))
+    expected = _amsgrad(before, [torch.zeros(4, 4).double()] * 5 + gradients((4, 4), 50), 0.01)
+    torch.testing.assert_close(w.detach(), expected, rtol=0, atol=2e-2)
+    assert float(state["c_u"]) > 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.floats(0, 1e12, allow_nan=False), min_size=1, max_size=60),
+    st.floats(1e-6, 1e3),
+    st.sampled_from(["relative", "constant"]),
+)
+def test_bounds_are_nested_for_any_estimates(
+    estimates: list[float], gamma: float, cstar: str
+) -> None:
+    state = {
+        "c": torch.tensor(0.0, dtype=torch.float64),
+        "c_l": torch.tensor(0.0, dtype=torch.float64),
+        "c_u": torch.tensor(math.inf, dtype=torch.float64),
+        "n": torch.tensor(0.0, dtype=torch.float64),
+    }
+    low, high = 0.0, math.inf
+    for estimate in estimates:
+        c_hat = torch.tensor(estimate, dtype=torch.float64)
+        narrow(state, {"gamma": gamma, "betas": (0.9, 0.999), "cstar": cstar}, (c_hat, c_hat + 1))
+        c_l, c_u = float(state["c_l"]), float(state["c_u"])
+        assert 0 <= low <= c_l <= c_u <= high
+        low, high = c_l, c_u
+
+
+def test_real_groups_follow_amsgrad_outside_the_box() -> None:
+    w = torch.nn.Parameter(torch.full((3,), 5.0, dtype=torch.float64))
+    start = w.detach().clone()
+    opt = BAMSProd([{"params": [w], "binary": False}], lr=0.1)
+    grads = gradients((3,), 40)
+    run(opt, w, grads)
+    torch.testing.assert_close(w.detach(), _amsgrad(start, grads, 0.1), rtol=0, atol=1e-7)
+    assert "c_u" not in opt.state[w]
+
+
+def test_latent_weights_stay_in_the_box() -> None:
+    w = parameter((10, 10))
+    opt = BAMSProd([w], lr=0.5)
+    for g in gradients((10, 10), 30):
+        w.grad = g
+        opt.step()
+        assert float(w.detach().abs().max()) <= 1
+    assert float(w.detach().abs().max()) == 1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_resume_is_bit_exact(dtype: torch.dtype) -> None:
+    def build() -> tuple[torch.nn.Parameter, BAMSProd]:
+        w = parameter((4, 6), dtype)
+        return w, BAMSProd([{"params": [w], "lr": 0.02}], lr=0.5)
+
+    grads = gradients((4, 6), 40)
+    w, opt = build()
+    run(opt, w, grads[:20])
+    file = io.BytesIO()
+    torch.save({"w": w, "opt": opt.state_dict()}, file)
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+    run(opt, w, grads[20:])
+    u, resumed = build()
+    with torch.no_grad():
+        u.copy_(saved["w"])
+    resumed.load_state_dict(saved["opt"])
+    run(resumed, u, grads[20:])
+    assert torch.equal(u, w)
+    for key, value in opt.state[w].items():
+        assert torch.equal(resumed.state[u][key], value), key
+        assert resumed.state[u][key].dtype == value.dtype, key
+    assert opt.state[w]["v"].dtype == torch.float32
+
+
+def test_deepcopy_steps_on() -> None:
+    w = parameter((3, 3))
+    opt = BAMSProd([w], lr=0.1)
+    run(opt, w, gradients((3, 3), 3))
+    clone = copy.deepcopy(opt)
+    (u,) = clone.param_groups[0]["params"]
+    run(opt, w, gradients((3, 3), 3, seed=5))
+    run(clone, u, gradients((3, 3), 3, seed=5))
+    assert torch.equal(u, w)
+
+
+def test_groups_added_later_are_stepped_and_checked() -> None:
+    w, u = parameter((3,)), parameter((4,))
+    opt = BAMSProd([w])
+    opt.add_param_group({"params": [u], "lr": 0.1})
+    before = u.detach().clone()
+    u.grad = torch.ones_like(u)
+    opt.step()
+    assert not torch.equal(u, before)
+    with pytest.raises(ValueError, match="Invalid kappa value: 0"):
+        opt.add_param_group({"params": [parameter((2,))], "kappa": 0})
+
+
+def test_schedulers_from_zero_and_closure() -> None:
+    w = parameter((3,))
+    opt = BAMSProd([w], lr=0.0)
+    before = w.detach().clone()
+
+    def closure() -> torch.Tensor:
+        opt.zero_grad()
+        loss = w.square().sum()
+        loss.backward()
+        return loss
+
+    assert float(opt.step(closure).detach()) == pytest.approx(float(before.square().sum()))
+    assert torch.equal(w, before)
+    torch.optim.lr_scheduler.StepLR(opt, 1)
+
+
+def test_no_gradient_no_state() -> None:
+    w = parameter((3,))
+    opt = BAMSProd([w])
+    opt.step()
+    assert not opt.state
+
+
+def test_odd_shapes() -> None:
+    for w in (parameter(()), torch.nn.Parameter(torch.zeros(0, 3)), parameter((4, 6)).T):
+        p = torch.nn.Parameter(w.detach())
+        opt = BAMSProd([p])
+        p.grad = torch.ones_like(p)
+        opt.step()
+        assert torch.isfinite(p).all()
+
+
+def test_nan_propagates() -> None:
+    w = parameter((3,))
+    opt = BAMSProd([w])
+    run(opt, w, [torch.tensor([1.0, math.nan, 1.0])])
+    assert w.detach().isnan().tolist() == [False, True, False]
+
+
+BAD = [
+    ({"lr": -1.0}, r"Invalid learning rate: -1.0 \(must be >= 0\)"),
+    ({"eps": 0.0}, "Invalid epsilon value: 0.0"),
+    ({"betas": (1.0, 0.9)}, "Invalid beta parameter at index 0: 1.0"),
+    ({"betas": (0.9, 1.0)}, "Invalid beta parameter at index 1: 1.0"),
+    ({"gamma": 0.0}, "Invalid gamma value: 0.0"),
+    ({"kappa": -1.0}, "Invalid kappa value: -1.0"),
+    ({"rho_min": 0.0}, r"Invalid rho_min value: 0.0 \(must be in \(0, 1\]\)"),
+    ({"cstar": "relativ"}, "Invalid cstar value: 'relativ'.*Did you mean 'relative'"),
+    ({"c": math.inf}, "Invalid c value: inf"),
+    ({"L_inf": 0.0}, "Invalid L_inf value: 0.0"),
+    ({"D_inf": -2.0}, "Invalid D_inf value: -2.0"),
+    ({"alpha": 0.0}, "Invalid alpha value: 0.0"),
+    ({"box": (1.0, -1.0)}, r"Invalid box value: \(1.0, -1.0\)"),
+]
+
+
+@pytest.mark.parametrize(("bad", "message"), BAD, ids=str)
+def test_refuses(bad: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        BAMSProd([parameter((2,))], **bad)
+
+
+def test_refuses_sparse_and_complex_gradients() -> None:
+    w = torch.nn.Parameter(torch.zeros(2, dtype=torch.complex64))
+    w.grad = torch.zeros_like(w)
+    with pytest.raises(RuntimeError, match="BAMSProd does not support complex gradients"):
+        BAMSProd([w]).step()
+    u = torch.nn.Parameter(torch.zeros(2, 2))
+    u.grad = torch.zeros(2, 2).to_sparse()
+    with pytest.raises(RuntimeError, match="BAMSProd does not support sparse gradients"):
+        BAMSProd([u]).step()
+
+
+@pytest.mark.parametrize("name", ["reddi 1", "reddi 2"])
+def test_converges_where_adam_does_not(name: str) -> None:
+    """Reddi et al.'s one-dimensional examples, in short: the optimum is -1, Adam goes to +1."""
+    period, steep, beta2 = {"reddi 1": (3, 4.0, 1 / 17), "reddi 2": (10, 10.0, 0.3)}[name]
+    beta1 = 0.0 if name == "reddi 1" else 0.3
+    ends = {}
+    for kind in ("adam", "bamsprod"):
+        w = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
+        opt: torch.optim.Optimizer
+        if kind == "adam":
+            opt = torch.optim.Adam([w], betas=(beta1, beta2))
+        else:
+            opt = BAMSProd([w], betas=(beta1, beta2), alpha=1.0, rho_min=0.05,
+                           bias_correction=False)  # fmt: skip
+        for t in range(1, 8001):
+            opt.param_groups[0]["lr"] = 0.1 / math.sqrt(t)
+            w.grad = torch.tensor([steep if t % period == 1 else -1.0], dtype=torch.float64)
+            opt.step()
+            with torch.no_grad():
+                w.clamp_(-1, 1)
+        ends[kind] = w.item()
+    assert ends["adam"] > 0.9
+    assert ends["bamsprod"] < -0.7

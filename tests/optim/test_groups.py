@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from coarsegrad.models import small_cnn
+from coarsegrad.nn import Linear
+from coarsegrad.optim import param_groups
+from coarsegrad.quantizers import Sign
+
+
+def test_routes_every_parameter_once() -> None:
+    net = small_cnn()
+    binary, real = param_groups(net, binary={"lr": 1.0}, real={"lr": 2.0})
+    assert (binary["binary"], binary["lr"], len(binary["params"])) == (True, 1.0, 5)
+    assert (real["binary"], real["lr"], len(real["params"])) == (False, 2.0, 10)
+    ids = {id(p) for g in (binary, real) for p in g["params"]}
+    assert ids == {id(p) for p in net.parameters()}
+
+
+def test_survives_deepcopy() -> None:
+    assert [len(g["params"]) for g in param_groups(copy.deepcopy(small_cnn()))] == [5, 10]
+
+
+def test_bias_of_a_binary_layer_is_real() -> None:
+    layer = Linear(2, 2, weight_quantizer=Sign())
+    binary, real = param_groups(layer)
+    assert binary["params"][0] is layer.weight
+    assert real["params"][0] is layer.bias
+
+
+def test_empty_and_frozen() -> None:
+    assert [g["binary"] for g in param_groups(torch.nn.Linear(2, 2))] == [False]
+    layer = Linear(2, 2, bias=False, weight_quantizer=Sign())
+    layer.weight.requires_grad_(False)
+    assert param_groups(layer) == []
+
+
+def test_shared_weight_is_listed_once() -> None:
+    a, b = (Linear(2, 2, bias=False, weight_quantizer=Sign()) for _ in range(2))
+    b.weight = a.weight
+    (group,) = param_groups(torch.nn.Sequential(a, b))
+    assert len(group["params"]) == 1
+
+
+def test_refuses_a_weight_that_is_latent_and_real() -> None:
+    a, b = Linear(2, 2, bias=False, weight_quantizer=Sign()), torch.nn.Linear(2, 2, bias=False)
+    b.weight = a.weight
+    with pytest.raises(
+        ValueError, match=r"0.weight is a latent weight.*real parameter as 1.weight"
+    ):
+        param_groups(torch.nn.Sequential(a, b))

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+
+import hypothesis.extra.numpy as hnp
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import safetensors
+from hypothesis import given
+
+from coarsegrad import packed
+from coarsegrad.errors import PackedFileError
+from coarsegrad.packed import (
+    Affine,
+    Conv,
+    Flatten,
+    Linear,
+    MaxPool,
+    Program,
+    Sign,
+    Threshold,
+    pack_bits,
+    unpack_bits,
+)
+from coarsegrad.packed.reader import from_bytes
+from coarsegrad.packed.writer import to_bytes
+
+
+def example() -> Program:
+    rng = np.random.default_rng(0)
+    ops = (
+        Conv("a", (4, 2, 3, 3), padding=(1, 0, 1, 2), pad=-1),
+        MaxPool((2, 2), stride=(1, 2), padding=(1, 0)),
+        Threshold("a"),
+        Flatten(),
+        Linear("b.c", (3, 72)),
+        Affine("b.c"),
+    )
+    tensors = {
+        "a.weight": pack_bits(rng.standard_normal(72)),
+        "a.threshold": np.array([0.5, -np.inf, np.inf, 0], np.float32),
+        "a.flip": np.array([0b0101], np.uint8),
+        "b.c.weight": pack_bits(rng.standard_normal(216)),
+        "b.c.affine": rng.standard_normal((2, 3)).astype(np.float32),
+    }
+    return Program((2, 5, 6), ops, tensors)
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    program = example()
+    packed.write(tmp_path / "net.cgrad", program)
+    back = packed.read(tmp_path / "net.cgrad")
+    assert (back.input, back.ops, back.values) == (program.input, program.ops, program.values)
+    assert back.tensors.keys() == program.tensors.keys()
+    for name, array in program.tensors.items():
+        assert np.array_equal(back.tensors[name], array)
+        assert back.tensors[name].dtype == array.dtype
+
+
+def test_it_is_a_safetensors_file_with_short_json(tmp_path: Path) -> None:
+    packed.write(tmp_path / "net.cgrad", example())
+    with safetensors.safe_open(tmp_path / "net.cgrad", framework="np") as file:
+        graph = json.loads(file.metadata()["coarsegrad"])
+        assert set(file.keys()) == set(example().tensors)
+    assert graph["version"] == 1
+    assert graph["ops"][0] == ["conv", "a", {"shape": [4, 2, 3, 3], "padding": [1, 0, 1, 2],
+                                             "pad": -1}]  # fmt: skip
+    assert graph["ops"][3] == ["flatten"]
+
+
+def test_same_program_same_bytes() -> None:
+    assert to_bytes(example()) == to_bytes(example())
+
+
+def test_the_file_is_as_readable_as_any_new_file(tmp_path: Path) -> None:
+    packed.write(tmp_path / "net.cgrad", example())
+    (tmp_path / "other").touch()
+    modes = {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()}
+    assert len(modes) == 1
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt("stop"), OSError("No space left")])
+def test_nothing_partial_stays(
+    failure: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "net.cgrad"
+    path.write_bytes(b"before")
+
+    def fail(descriptor: int) -> None:
+        raise failure
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(type(failure), match=str(failure)):
+        packed.write(path, example())
+    assert [file.name for file in tmp_path.iterdir()] == ["net.cgrad"]
+    assert path.read_bytes() == b"before"
+
+
+@given(hnp.arrays(np.float32, st.integers(0, 70), elements=st.floats(-1, 1, width=32)))
+def test_bits_round_trip(values: np.ndarray) -> None:
+    bits = pack_bits(values)
+    assert len(bits) == (len(values) + 7) // 8
+    assert np.array_equal(unpack_bits(bits, len(values)), np.where(values < 0, -1, 1))
+
+
+def test_bits_of_zeros() -> None:
+    assert pack_bits(np.array([0.0, -0.0, -1.0])).tolist() == [0b100]
+
+
+BAD_GRAPHS = [
+    ({"version": 2}, "is of version 2; this coarsegrad reads version 1"),
+    ({"version": None}, "is of version None"),
+    ({"crc32": 3}, "its crc32 needs 8 hexadecimal digits, got 3"),
+    ({"crc32": "11111111"}, r"its checksum is \w{8}, the file says 11111111: the file is damaged"),
+    ({"input": [0, 3]}, "input needs a list of integers >= 1"),
+    ({"input": [True]}, "input needs a list of integers >= 1"),
+    ({"input": []}, "input needs 1 to 3 positive sizes"),
+    ({"extra": 1}, "needed: .*'input', 'ops', 'version'"),
+    ({"ops": [["relu"]]}, "op 0 is 'relu'; known: conv"),
+    ({"ops": [[]]}, r"op 0 is \[\]"),
+    ({"ops": ["sign"]}, "op 0 is 'sign'"),
+    ({"ops": [[["x"]]]}, r"op 0 is \['x'\]"),
+    ({"ops": [["flatten", {"axis": 1}]]}, r"op 0 \(flatten\) has an unknown key 'axis'"),
+    ({"ops": [["flatten", 1]]}, r"op 0 \(flatten\) needs \[kind, name, keys\]"),
+    ({"ops": [["maxpool"]]}, r"op 0 \(maxpool\) lacks the key 'size'"),
+    ({"ops": [["maxpool", {"size": [2]}]]}, "size needs 2 integers >= 1, got"),
+    ({"ops": [["maxpool", {"size": [2, -1]}]]}, "size needs 2 integers >= 1, got"),
+    ({"ops": [["maxpool", {"size": [2, 2], "sice": [1, 1]}]]}, "Did you mean 'size'"),
+    ({"ops": [["threshold"]]}, "name needs text, got None"),
+    ({"ops": [["conv", "a", {"shape": [4, 2, 3, 3], "pad": 2}]]}, "pad needs -1, 0 or 1, got 2"),
+    ({"ops": [["conv", "a", {"shape": [4, 2, 3, 3], "groups": 0}]]}, "groups needs 1 integers"),
+    ({"ops": [["conv", "a", {"shape": [4, 2, 3, 2**31]}]]}, "shape needs 4 integers"),
+]
+
+
+def rewritten(change: dict) -> bytes:
+    """Return the example's file with another graph and the checksum that fits it."""
+    from coarsegrad.packed.checksum import ZEROS, checksum
+
+    data = to_bytes(example())
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    before = json.loads(header["__metadata__"]["coarsegrad"])
+    graph = json.dumps(before | {"crc32": ZEROS} | change)
+    signed = graph.replace(ZEROS, checksum(graph, dict(example().tensors)), 1)
+    header["__metadata__"] = {"coarsegrad": signed}
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
+
+
+@pytest.mark.parametrize(("change", "message"), BAD_GRAPHS, ids=str)
+def test_refuses_a_graph(change: dict, message: str) -> None:
+    with pytest.raises(PackedFileError, match=message):
+        from_bytes(rewritten(change))
+
+
+BITS = {"a.weight": np.zeros(9, np.uint8), "a.threshold": np.zeros(4, np.int16)}
+CONV = Conv("a", (4, 2, 3, 3))
+BAD_PROGRAMS = [
+    ((2, 9, 9), (CONV,), {}, r"op 0 \(conv a\) needs tensor 'a.weight', which the file lacks"),
+    ((2, 9, 9), (CONV,), {"a.weight": np.zeros(8, np.uint8)},
+     r"needs 'a.weight' to be uint8 \[9\] or float32 \[4, 2, 3, 3\], got uint8 \[8\]"),
+    ((2, 9, 9), (CONV,), {"a.weight": np.full((4, 2, 3, 3), np.nan, np.float32)}, "non-finite"),
+    ((3, 9, 9), (CONV,), BITS, r"needs \[2, H, W\].*got floats \[3, 9, 9\]"),
+    ((18,), (CONV,), BITS, r"got floats \[18\]"),
+    ((2, 2, 9), (CONV,), BITS, "has a window of 3 cells on 2"),
+    ((2, 9, 9), (Conv("a", (4, 2, 3, 3), padding=(3, 0, 0, 0)),), BITS, "pads by.*at most"),
+    ((2, 9, 9), (Conv("a", (4, 1, 3, 3), groups=3),), {"a.weight": np.zeros(5, np.uint8)},
+     "in 3 equal groups"),
+    ((2, 9, 9), (CONV, CONV), BITS, r"op 1 \(conv a\) needs bits or floats, got sums"),
+    ((2, 9, 9), (CONV, Threshold("a")), BITS, r"to be float32 \[4\], got int16"),
+    ((2, 9, 9), (Sign(), Sign()), {}, r"op 1 \(sign\) needs floats, got bits"),
+    ((2, 9, 9), (Sign(), Affine("a")), {}, r"needs sums or floats, got bits"),
+    ((2, 9, 9), (Linear("a", (1, 162)),), {"a.weight": np.zeros(21, np.uint8)},
+     r"needs shape \[162\], got floats \[2, 9, 9\]"),
+    ((4,), (MaxPool((2, 2)),), {}, "needs three dimensions"),
+    ((1, 4, 4), (MaxPool((2, 2), padding=(2, 0)),), {}, "at most half of its size"),
+    ((2, 9, 9), (), {"x": np.zeros(3, np.uint8)}, "no op of the graph uses tensor 'x'"),
+    ((2, 9, 9), (Threshold("a"),), {"a.threshold": np.array([0, np.nan], np.float32)}, "NaN"),
+    ((3,), (Threshold("a"),), {"a.threshold": np.zeros(3, np.float32),
+     "a.flip": np.array([8], np.uint8)}, "bits of a.flip after the last weight are not 0"),
+    ((2**15, 2**15), (), {}, "at most 268435456 elements"),
+    ((1, 1, 1), (Conv("a", (1, 1, 2, 2), padding=(2**20,) * 4, dilation=(2**20, 2**20)),),
+     {"a.weight": np.zeros(1, np.uint8)}, "at most 268435456 elements"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("shape", "ops", "tensors", "message"), BAD_PROGRAMS, ids=range(20))
+def test_refuses_what_does_not_fit(shape, ops, tensors, message: str) -> None:
+    with pytest.raises(PackedFileError, match=message):
+        Program(shape, ops, tensors)

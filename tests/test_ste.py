@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from coarsegrad.ste import (
+    Assumption2,
+    ClippedIdentity,
+    CoarseDerivative,
+    Identity,
+    SwishSign,
+    Triangle,
+    coarse,
+)
+
+INF = math.inf
+ALL = [Identity(), ClippedIdentity(), Triangle(), SwishSign(), SwishSign(beta=1.5)]
+
+
+def swish_sign(x: float, beta: float = 5.0) -> float:
+    u = beta * x
+    return beta * (2 - u * math.tanh(u / 2)) / (1 + math.cosh(u))
+
+
+ROWS = [
+    # ste, input, derivative
+    (Identity(), [-3.0, -0.0, 0.0, 2.0], [1, 1, 1, 1]),
+    (ClippedIdentity(), [-1.001, -1.0, -0.0, 1.0, 1.001], [0, 1, 1, 1, 0]),
+    (Triangle(), [-2.0, -1.0, -0.5, 0.0, 0.25, 1.0, 3.0], [0, 0, 1, 2, 1.5, 0, 0]),
+    (SwishSign(), [-0.5, 0.0, 0.3, 1.0], [swish_sign(v) for v in (-0.5, 0.0, 0.3, 1.0)]),
+    (SwishSign(2.0), [0.0, 0.7], [2.0, swish_sign(0.7, 2.0)]),
+]
+
+
+@pytest.mark.parametrize(("ste", "inputs", "expected"), ROWS)
+def test_derivative(ste: CoarseDerivative, inputs: list[float], expected: list[float]) -> None:
+    got = ste.derivative(torch.tensor(inputs, dtype=torch.float64))
+    torch.testing.assert_close(got, torch.tensor(expected, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("ste", ALL, ids=repr)
+def test_derivative_is_that_of_the_proxy(ste: CoarseDerivative) -> None:
+    # An even number of points: the kinks at -1, 0 and 1 are not among them.
+    x = torch.linspace(-4, 4, 4002, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(ste.proxy(x).sum(), x)
+    torch.testing.assert_close(ste.derivative(x.detach()), slope, atol=1e-12, rtol=1e-9)
+
+
+@pytest.mark.parametrize("ste", ALL, ids=repr)
+def test_far_out_is_finite(ste: CoarseDerivative) -> None:
+    x = torch.tensor([-1e30, -1e3, 1e3, 1e30])
+    assert torch.isfinite(ste.derivative(x)).all()
+    assert torch.isfinite(ste.proxy(x)).all()
+
+
+@pytest.mark.parametrize("bound", [0.3, 0.9, 1.0, 1.7, 6.0])
+@pytest.mark.parametrize("ste", ALL, ids=repr)
+def test_assumption2_constants(ste: CoarseDerivative, bound: float) -> None:
+    x = torch.linspace(0, bound, 100_001, dtype=torch.float64)[1:]
+    slope = ste.derivative(x)
+    left = ste.proxy(torch.linspace(-bound, 0, 1001, dtype=torch.float64))
+    got = ste.assumption2(bound)
+    assert got.holds == bool((left == 0).all() and slope.min() > 0)
+    assert got.delta == pytest.approx(float(slope.min()), abs=1e-4)
+    assert got.delta_tilde == pytest.approx(float(slope.max()), abs=1e-3)
+
+
+def test_assumption2_values() -> None:
+    assert ClippedIdentity().assumption2(1.0) == Assumption2(False, 1.0, 1.0)
+    assert ClippedIdentity().assumption2(1.1) == Assumption2(False, 0.0, 1.0)
+
+
+@pytest.mark.parametrize("bound", [0.0, -1.0, INF, math.nan])
+@pytest.mark.parametrize("ste", ALL, ids=repr)
+def test_assumption2_refuses(ste: CoarseDerivative, bound: float) -> None:
+    with pytest.raises(ValueError, match="needs a finite bound > 0"):
+        ste.assumption2(bound)
+
+
+@pytest.mark.parametrize("beta", [0.0, -1.0, INF, math.nan])
+def test_swish_sign_refuses(beta: float) -> None:
+    with pytest.raises(ValueError, match="needs a finite beta > 0"):
+        SwishSign(beta)
+
+
+def test_coarse_uses_the_derivative_at_the_input() -> None:
+    x = torch.tensor([-0.25, 0.75], dtype=torch.float64, requires_grad=True)
+    y = coarse(x, lambda v: v.sign() * 7, Triangle())
+    (gradient,) = torch.autograd.grad(y, x, torch.tensor([2.0, -4.0], dtype=torch.float64))
+    assert y.tolist() == [-7.0, 7.0]
+    assert gradient.tolist() == [2 * 1.5, -4 * 0.5]
