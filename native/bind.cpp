@@ -4,6 +4,7 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
+#include "bind_engine.h"
 #include "bind_testing.h"
 #include "cpu.h"
 #include "dispatch.h"
@@ -35,5 +36,6 @@ NB_MODULE(_native, m) {
             return all;
         },
         "(name, description, runs here, why not) of every kernel target, slowest first.");
+    bind_engine(m);
     bind_testing(m.def_submodule("testing", "Single kernels, for tests and benchmarks."));
 }

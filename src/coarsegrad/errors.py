@@ -30,6 +30,10 @@ class InputError(CoarsegradError, ValueError):
     """An array handed to the runtime has the wrong shape, dtype or values."""
 
 
+class TargetError(CoarsegradError, ValueError):
+    """A runtime target that does not exist, does not run here, or cannot run this network."""
+
+
 class RecipeError(CoarsegradError, ValueError):
     """A recipe has an unknown key or a value outside its range."""
 

@@ -44,6 +44,7 @@ class LayerReport:
 class Report:
     """What ``verify`` measured; it exists only if every layer agreed."""
 
+    target: str
     samples: int = 0
     layers: dict[str, LayerReport] = field(default_factory=dict)
     logits_error: float = 0.0
@@ -69,14 +70,15 @@ class Report:
             )
             rows.append(f"{layer.name:<24}{layer.compared:>12,}{tail}")
         rows.append(
-            f"{self.samples} samples: {self.differing_bits} of {self.compared_bits:,} bits differ, "
+            f"{self.samples} samples on {self.target}: {self.differing_bits} of "
+            f"{self.compared_bits:,} bits differ, "
             f"arg-max agrees on {self.argmax_agreement}, "
             f"largest relative difference of the result {self.logits_error:.1e}"
         )
         return "\n".join(rows)
 
 
-def verify(model: nn.Module, path: str | Path, x: Tensor) -> Report:
+def verify(model: nn.Module, path: str | Path, x: Tensor, *, target: str | None = None) -> Report:
     """Prove on a batch that the packed file computes what the model computes.
 
     Each packed layer gets the bits or floats that the torch layer got. Bits from integer sums
@@ -88,16 +90,18 @@ def verify(model: nn.Module, path: str | Path, x: Tensor) -> Report:
         model: the model that was packed; evaluated as in ``model.eval()``, left as it is.
         path: the packed file.
         x: a batch, (N, ...) float32.
+        target: what runs the file, as in ``runtime.load``.
 
     Raises:
+        TargetError: the target does not run here.
         VerifyError: the first layer that differs, by name, with the count.
         PackedFileError: the file is damaged.
         PackError: the model has no packed form.
     """
-    packed = runtime.load(path)
+    packed = runtime.load(path, target=target)
     lowered = to_program(model, x)
     _check_same_graph(lowered.program, packed.program, path)
-    report = Report()
+    report = Report(target=packed.target)
     for chunk in torch.split(x.detach().cpu(), _CHUNK):
         _verify_chunk(lowered, packed, chunk, report)
     return report

@@ -66,6 +66,17 @@ class Program:
             raise PackedFileError(f"no op of the graph uses tensor {unused[0]!r}")
         object.__setattr__(self, "values", tuple(values))
 
+    def part(self, start: int, stop: int) -> Program:
+        """Return ops ``start`` to ``stop - 1`` as a program of their own.
+
+        Where bits feed them, it takes floats of -1 and +1 and begins with their signs.
+        """
+        before = self.values[start]
+        ops = self.ops[start:stop]
+        names = {name for op in ops for name in _tensor_names(op)} & self.tensors.keys()
+        head: tuple[Op, ...] = (Sign(),) if before.kind == "bits" else ()
+        return Program(before.shape, head + ops, {name: self.tensors[name] for name in names})
+
 
 @dataclass(frozen=True)
 class _Tensors:
@@ -87,6 +98,17 @@ class _Tensors:
             )
         self.used.add(name)
         return array
+
+
+def _tensor_names(op: Op) -> tuple[str, ...]:
+    match op:
+        case Conv() | Linear():
+            return (f"{op.name}.weight",)
+        case Threshold():
+            return (f"{op.name}.threshold", f"{op.name}.flip")
+        case Affine():
+            return (f"{op.name}.affine",)
+    return ()
 
 
 def _check_size(place: str, value: Value) -> None:

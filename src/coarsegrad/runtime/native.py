@@ -1,0 +1,225 @@
+"""Packed program -> native engine: ops fused into stages, laid out for one target at load."""
+
+from __future__ import annotations
+
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coarsegrad.packed import (
+    Affine,
+    Conv,
+    Flatten,
+    Linear,
+    MaxPool,
+    Op,
+    Program,
+    Sign,
+    Threshold,
+    unpack_bits,
+)
+from coarsegrad.runtime.reference import weights
+
+if TYPE_CHECKING:
+    from coarsegrad._native import Engine
+
+Pair = tuple[int, int]
+Geometry = tuple[Pair, Pair, Pair, Pair, Pair]
+
+# Calls that run at once on one model; further ones wait for an arena.
+_ARENAS = 4
+
+
+class UnsupportedError(Exception):
+    """A program, or an op of it, that the native engine has no stage for; says which and why."""
+
+
+def build(program: Program, target: str | None, threads: int) -> Engine:
+    """Return a sealed engine for ``program``.
+
+    A maximum ahead of a threshold moves behind it, onto bits: AND of -1 bits, OR in flipped
+    channels. Dense layers on a flattened bit plane become windows as large as the plane.
+
+    Raises:
+        UnsupportedError: an order of ops that only the numpy executor runs.
+        ValueError: an unknown target, or one that this CPU does not run.
+    """
+    from coarsegrad._native import Engine
+
+    channels, *sizes = program.input
+    shape = (channels, *sizes, *(1,) * (2 - len(sizes)))
+    builder = _Builder(program, Engine(target, (shape[0], shape[1], shape[2])))
+    index = 0
+    while index < len(program.ops):
+        op = program.ops[index]
+        try:
+            index = builder.add(index)
+        except ValueError as error:
+            name = getattr(op, "name", "")
+            raise UnsupportedError(f"op {index} ({op.op} {name}): {error}") from None
+    if program.values[-1].kind == "bits":
+        builder.engine.add_unpack()
+    try:
+        builder.engine.seal(threads, _ARENAS)
+    except ValueError as error:
+        raise UnsupportedError(str(error)) from None
+    return builder.engine
+
+
+class _Builder:
+    """The engine so far, and whether it ends on bits."""
+
+    def __init__(self, program: Program, engine: Engine) -> None:
+        self.program = program
+        self.engine = engine
+        self.bits = False
+
+    def add(self, index: int) -> int:
+        """Add the stages that begin with op ``index``; return the first op behind them."""
+        op = self.program.ops[index]
+        match op:
+            case Conv() | Linear():
+                return self._layer(index, op)
+            case Sign():
+                self._pack()
+            case Flatten():
+                if not self.bits:
+                    self.engine.add_flatten()
+            case MaxPool():
+                self._pool(op, None)
+            case Threshold():
+                self._each_channel(*_Epilogue(self.program, op).as_affine())
+                self._pack()
+            case Affine():
+                epilogue = _Epilogue(self.program, op)
+                self._each_channel(epilogue.scale, epilogue.shift)
+        return index + 1
+
+    def _layer(self, index: int, op: Conv | Linear) -> int:
+        """Add a layer with the pools and the threshold or affine that follow it."""
+        following = self.program.ops[index + 1 :]
+        pools = [pool for pool in takewhile(_is_pool, following) if isinstance(pool, MaxPool)]
+        rest = following[len(pools) :]
+        finish = rest[0] if rest and isinstance(rest[0], (Threshold, Affine)) else None
+        epilogue = _Epilogue(self.program, finish)
+        if pools and epilogue.scale is not None and bool((epilogue.scale < 0).any()):
+            # A maximum does not pass a negative scale: the affine stays behind the pools.
+            finish, epilogue = None, _Epilogue(self.program, None)
+        self._sum(op, epilogue)
+        for pool in pools:
+            self._pool(pool, epilogue.flips if self.bits else None)
+        return index + 1 + len(pools) + (finish is not None)
+
+    def _sum(self, op: Conv | Linear, epilogue: _Epilogue) -> None:
+        stored = self.program.tensors[f"{op.name}.weight"]
+        groups, pad = (op.groups, op.pad) if isinstance(op, Conv) else (1, 0)
+        whole_bytes = groups == 1 or op.shape[1] % 8 == 0
+        if self.bits and stored.dtype == np.uint8 and whole_bytes:
+            self.engine.add_bit_layer(
+                self._geometry(op), op.shape[0], groups, pad, stored, epilogue.thresholds_int,
+                epilogue.flips, epilogue.scale, epilogue.shift,
+            )  # fmt: skip
+            self.bits = epilogue.thresholds is not None
+        else:
+            self._float_sum(op, epilogue, groups, pad)
+
+    def _float_sum(self, op: Conv | Linear, epilogue: _Epilogue, groups: int, pad: int) -> None:
+        if self.bits:
+            self.engine.add_unpack()
+            self.bits = False
+            if isinstance(op, Linear):
+                self.engine.add_flatten()
+        kernel, stride, before, after, dilation = self._geometry(op)
+        if pad != 0:
+            self.engine.add_pad(before, after, pad)
+            before = after = (0, 0)
+        geometry = (kernel, stride, before, after, dilation)
+        # The kernel writes signs of whole panels of 16 channels only.
+        direct = epilogue.thresholds is not None and (
+            groups == 1 or op.shape[0] // groups % 16 == 0
+        )
+        scale, shift = epilogue.scale, epilogue.shift
+        if epilogue.thresholds is not None and not direct:
+            scale, shift = epilogue.as_affine()
+        self.engine.add_float_layer(
+            geometry, op.shape[0], groups, weights(op, self.program.tensors).reshape(-1),
+            epilogue.thresholds_float if direct else None, epilogue.flips if direct else None,
+            scale, shift,
+        )  # fmt: skip
+        self.bits = direct
+        if epilogue.thresholds is not None and not direct:
+            self._pack()
+
+    def _geometry(self, op: Conv | Linear) -> Geometry:
+        if isinstance(op, Conv):
+            top, left, bottom, right = op.padding
+            kernel = (op.shape[2], op.shape[3])
+            return kernel, op.stride, (top, left), (bottom, right), op.dilation
+        # A dense layer is a window as large as the plane of bits, or as one flattened feature.
+        _, height, width = self.engine.shape
+        return (height, width), (1, 1), (0, 0), (0, 0), (1, 1)
+
+    def _pool(self, op: MaxPool, all_mask: NDArray[np.uint8] | None) -> None:
+        geometry = (op.size, op.step, op.padding, op.padding, op.dilation)
+        if self.bits:
+            self.engine.add_bit_pool(geometry, all_mask)
+        else:
+            self.engine.add_float_pool(geometry)
+
+    def _pack(self) -> None:
+        self.engine.add_pack()
+        self.bits = True
+
+    def _each_channel(
+        self, scale: NDArray[np.float32] | None, shift: NDArray[np.float32] | None
+    ) -> None:
+        """Add scale * x + shift, as a float layer of one weight a channel."""
+        channels = self.engine.shape[0]
+        geometry: Geometry = ((1, 1), (1, 1), (0, 0), (0, 0), (1, 1))
+        ones = np.ones(channels, np.float32)
+        self.engine.add_float_layer(
+            geometry, channels, channels, ones, None, None, scale, shift
+        )  # fmt: skip
+
+
+def _is_pool(op: Op) -> bool:
+    return isinstance(op, MaxPool)
+
+
+class _Epilogue:
+    """What becomes of a layer's sums: thresholds with flips, or scale and shift, or nothing."""
+
+    def __init__(self, program: Program, finish: Op | None) -> None:
+        self.thresholds: NDArray[Any] | None = None
+        self.flips: NDArray[np.uint8] | None = None
+        self.scale: NDArray[np.float32] | None = None
+        self.shift: NDArray[np.float32] | None = None
+        if isinstance(finish, Threshold):
+            self.thresholds = program.tensors[f"{finish.name}.threshold"]
+            flip = program.tensors.get(f"{finish.name}.flip")
+            if flip is not None:
+                self.flips = (unpack_bits(flip, len(self.thresholds)) < 0).astype(np.uint8)
+        elif isinstance(finish, Affine):
+            self.scale, self.shift = program.tensors[f"{finish.name}.affine"]
+
+    @property
+    def thresholds_int(self) -> NDArray[np.int32] | None:
+        """The thresholds as the kernels of bit layers take them."""
+        return None if self.thresholds is None else self.thresholds.astype(np.int32)
+
+    @property
+    def thresholds_float(self) -> NDArray[np.float32] | None:
+        """The thresholds as the kernels of float layers take them."""
+        return None if self.thresholds is None else self.thresholds.astype(np.float32)
+
+    def as_affine(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return (scale, shift) whose result is negative exactly where the threshold says -1.
+
+        s - t rounds to 0 only if s = t, and never across 0.
+        """
+        t = self.thresholds_float
+        assert t is not None
+        side = np.ones_like(t) if self.flips is None else np.where(self.flips, -1, 1)
+        return side.astype(np.float32), (-side * t).astype(np.float32)
