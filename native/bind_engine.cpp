@@ -5,6 +5,7 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
 
 #include <optional>
 #include <tuple>
@@ -158,6 +159,7 @@ void bind_engine(nb::module_& m) {
             return std::make_tuple(v.channels, v.height, v.width);
         })
         .def_prop_ro("target", [](const Engine& e) { return std::string(e.target()); })
+        .def_prop_ro("stage_names", &Engine::stage_names)
         .def_prop_ro("arena_bytes", &Engine::arena_bytes)
         .def_prop_ro("chunk", &Engine::chunk);
 }

@@ -76,6 +76,18 @@ Engine::Engine(const KernelTable& table, int32_t channels, int32_t height, int32
     values_.push_back(Value{false, channels, height, width});
 }
 
+std::vector<std::string> Engine::stage_names() const {
+    const char* kinds[] = {"pack", "unpack", "pad", "bit layer", "bit pool", "float layer", "float pool"};
+    std::vector<std::string> names;
+    for (size_t i = 0; i < stages_.size(); ++i) {
+        const Value& v = values_[i + 1];
+        names.push_back(std::string(kinds[static_cast<int>(stages_[i].kind)]) + " -> " +
+                        std::to_string(v.channels) + "x" + std::to_string(v.height) + "x" +
+                        std::to_string(v.width) + (v.bits ? " bits" : " floats"));
+    }
+    return names;
+}
+
 int64_t Engine::input_elements() const { return elements(values_.front()); }
 
 int64_t Engine::output_elements() const { return elements(values_.back()); }

@@ -27,9 +27,10 @@ TABLE: dict[str, set[str]] = {
     "train": {"data", "models", "nn", "optim", "quantizers", "ste"},
     "runtime": {"packed", "_native"},
     "deploy": {"nn", "quantizers", "ste", "packed"},
+    "bench": {"deploy", "runtime", "models", "nn", "packed"},
     "cli": {
-        "data", "deploy", "models", "nn", "optim", "packed", "quantizers", "runtime", "ste",
-        "train",
+        "bench", "data", "deploy", "models", "nn", "optim", "packed", "quantizers", "runtime",
+        "ste", "train",
     },
 }  # fmt: skip
 EXCEPTIONS = {"deploy/verify.py": {"runtime"}}

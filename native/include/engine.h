@@ -63,6 +63,7 @@ class Engine {
     int64_t input_elements() const;
     int64_t output_elements() const;
     const char* target() const { return table_.name; }
+    std::vector<std::string> stage_names() const;
     int64_t arena_bytes() const { return arena_bytes_; }
     int32_t chunk() const { return chunk_; }
 

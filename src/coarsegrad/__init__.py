@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from coarsegrad import (
+        bench,
         data,
         deploy,
         errors,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "bench",
     "data",
     "deploy",
     "errors",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from coarsegrad.bench import Comparison
     from coarsegrad.train import Recipe, Result
 
 app = typer.Typer(
@@ -129,6 +130,33 @@ def predict(
 
 
 @app.command()
+def bench(
+    file: Annotated[
+        Path, typer.Argument(help="A packed file, or a run folder.", metavar="FILE_OR_RUN")
+    ],
+    batch: Annotated[int, typer.Option(min=1, help="Samples in a call.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Cores for every contestant.")] = 1,
+    target: Annotated[str | None, typer.Option(help="A name from runtime.targets().")] = None,
+    peers: Annotated[
+        bool, typer.Option(help="Time the float twin in torch and ONNX Runtime too.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Time a packed file, per stage and whole, beside its float twin."""
+    import dataclasses
+    import json
+
+    from coarsegrad.bench import compare
+
+    path = file / "model.cgrad" if file.is_dir() else file
+    found = compare(path, batch=batch, threads=threads, target=target, peers=peers)
+    if as_json:
+        print(json.dumps(dataclasses.asdict(found), indent=2))
+    else:
+        _print_bench(found)
+
+
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Option("--run", help="The run folder.")] = Path("runs/demo"),
 ) -> None:
@@ -168,6 +196,33 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _print_bench(found: Comparison) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    machine = found.machine
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    print(
+        f"{found.file}: batch {found.batch}, threads {found.threads}, target {found.target}, "
+        f"load in {found.load_seconds * 1e3:.1f} ms\n{machine.cpu}, {machine.cores} cores, "
+        f"load {machine.load:.1f}\n{versions}"
+    )
+    table = Table("", "us per call", "us per sample", "times ours")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in found.contestants:
+        per_call = row.seconds * 1e6
+        per_sample = per_call / found.batch
+        table.add_row(row.name, f"{per_call:.1f}", f"{per_sample:.2f}", f"{row.ratio:.1f}x")
+    Console().print(table)
+    if found.stages:
+        stages = Table(f"stage, {found.chunk} samples", "us, least of 100")
+        stages.columns[1].justify = "right"
+        for stage in found.stages:
+            stages.add_row(stage.name, f"{stage.microseconds:.2f}")
+        Console().print(stages)
 
 
 def _changes(pairs: list[str]) -> dict[str, Any]:

@@ -113,6 +113,22 @@ class Model:
             self._parts[start, stop] = Model(part, threads=self.threads, target=self.target)
         return self._parts[start, stop](value.astype(np.float32, copy=False))
 
+    def stage_times(
+        self, x: NDArray[np.float32], rounds: int = 100
+    ) -> tuple[list[tuple[str, float]], int]:
+        """Return (name, least microseconds) of each native stage, and the samples it ran on.
+
+        Without a native engine there are no stages: ([], 0).
+        """
+        if self._engine is None:
+            return [], 0
+        x = np.ascontiguousarray(self._checked(x))
+        y = np.empty((len(x), *self.program.values[-1].shape), np.float32)
+        times = self._engine.time_stages(x, y, rounds)
+        names = self._engine.stage_names
+        chunk = min(len(x), self._engine.chunk)
+        return [(name, t / 1000) for name, t in zip(names, times, strict=True)], chunk
+
     def _result(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         return self.run(0, len(self.program.ops), x).astype(np.float32, copy=False)
 
