@@ -11,7 +11,7 @@ endif
 INSTALLED := $(VENV)/.installed
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find native -type f)
 
-.PHONY: demo test test-slow lint tune accuracy clean
+.PHONY: demo test test-slow lint tune accuracy bench-runtime native-asan clean
 
 demo: $(INSTALLED)  ## train, pack, verify and compare a binary network; a few minutes
 	$(RUN)/coarsegrad demo
@@ -32,6 +32,12 @@ accuracy: $(INSTALLED)  ## small_cnn on MNIST, three seeds
 
 tune: $(INSTALLED)  ## choose small_cnn's learning rates on held-out images; 9 runs, resumable
 	$(RUN)/python benchmarks/tune_small_cnn.py
+
+bench-runtime: $(INSTALLED)  ## the runtime's speed table, pass or short per row
+	$(RUN)/python benchmarks/runtime.py --json benchmarks/results/runtime.json
+
+native-asan: $(INSTALLED)  ## native tests under ASan and UBSan, eight threads under TSan
+	PATH="$(abspath $(RUN)):$$PATH" PYTHON=$(abspath $(RUN))/python native/tests/sanitize.sh
 
 $(INSTALLED): $(SOURCES)
 	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)

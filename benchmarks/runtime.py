@@ -1,0 +1,295 @@
+"""The speed table of the native runtime, with pass or short per row: `make bench-runtime`.
+
+One core unless a row says otherwise, batch 1 unless it says 64. Contestants take turns in one
+process; a contestant's figure of a round is the least of its calls, a row's is the median over
+rounds. Baselines: torch float32, best of NCHW, channels_last and oneDNN-prepacked, and ONNX
+Runtime, float32 and statically quantized int8. Rows exist only for targets that this CPU has. Each
+section runs in a process of its own, since oneDNN reads its instruction set from the environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from coarsegrad import _native, bench, packed, runtime
+from coarsegrad.packed import Affine, Conv, Linear, Program, Sign
+
+SHAPES = [(56, 64), (28, 128), (14, 256), (7, 512)]
+ROUNDS = 11
+Row = tuple[str, str, float, float, float, bool]  # path, measure, value, must, stretch, at least
+
+
+def program(ops: tuple[packed.Op, ...], shape: tuple[int, ...]) -> Program:
+    """A network of these ops with random bits and affines."""
+    rng = np.random.default_rng(0)
+    tensors = {}
+    for op in ops:
+        if isinstance(op, (Conv, Linear)):
+            tensors[f"{op.name}.weight"] = packed.pack_bits(rng.standard_normal(np.prod(op.shape)))
+        if isinstance(op, Affine):
+            tensors[f"{op.name}.affine"] = np.ones((2, ops[-2].shape[0]), np.float32)
+    return Program(shape, ops, tensors)
+
+
+def conv3x3(size: int, channels: int) -> Program:
+    conv = Conv("a", (channels, channels, 3, 3), padding=(1, 1, 1, 1))
+    return program((Sign(), conv, Affine("a")), (channels, size, size))
+
+
+def block(run: Callable[[], object], seconds: float = 0.02) -> Callable[[], float]:
+    """A contestant that times itself: the least of as many calls as fill ``seconds``."""
+    run()
+    start = time.perf_counter()
+    run()
+    calls = max(1, round(seconds / max(time.perf_counter() - start, 1e-7)))
+
+    def timed() -> float:
+        least = float("inf")
+        for _ in range(calls):
+            begin = time.perf_counter()
+            run()
+            least = min(least, time.perf_counter() - begin)
+        return least
+
+    return timed
+
+
+def turns(contestants: dict[str, Callable[[], float]], rounds: int = ROUNDS) -> dict[str, float]:
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, run in contestants.items():
+            times[name].append(run())
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def layer_peers(net: Program, *, onnx: bool = True) -> dict[str, Callable[[], float]]:
+    """The float layer alone (no sign, no ReLU) in torch and ONNX Runtime."""
+    import torch
+    from torch.utils import mkldnn
+
+    from coarsegrad.bench.peers import onnx_runs, torch_runs
+    from coarsegrad.bench.twin import float_twin
+
+    torch.set_num_threads(1)
+    twin = torch.nn.Sequential(*(m for m in float_twin(net) if not isinstance(m, torch.nn.ReLU)))
+    x = np.random.default_rng(0).standard_normal((1, *net.input)).astype(np.float32)
+    runs = torch_runs(twin, x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        prepacked, given = mkldnn.to_mkldnn(copy.deepcopy(twin)), torch.from_numpy(x).to_mkldnn()
+
+    def run_prepacked() -> object:
+        with torch.inference_mode():
+            return prepacked(given)
+
+    runs["torch float32 prepacked"] = run_prepacked
+    if onnx:
+        runs |= onnx_runs(twin, x, 1)
+    return {name: block(run) for name, run in runs.items()}
+
+
+def best(times: dict[str, float], kind: str) -> float:
+    return min(seconds for name, seconds in times.items() if kind in name)
+
+
+def ours(target: str, size: int, channels: int) -> dict[str, Callable[[], float]]:
+    t = _native.testing
+    layer = (target, 1, size, channels, channels, 3, 1, 1)
+    return {
+        "bits": lambda: t.time_bit_layer(*layer, "bits", 1, 60),
+        "sums": lambda: t.time_bit_layer(*layer, "sums", 1, 60),
+        "pack NHWC": lambda: t.time_pack(target, size, channels, False, 60),
+        "pack NCHW": lambda: t.time_pack(target, size, channels, True, 60),
+    }
+
+
+def conv_rows(target: str) -> list[Row]:
+    rows: list[Row] = []
+    for size, channels in SHAPES:
+        net = conv3x3(size, channels)
+        model = runtime.Model(net, target=target)
+        x = np.random.default_rng(0).standard_normal((1, *net.input)).astype(np.float32)
+        contestants = ours(target, size, channels) | layer_peers(net, onnx=target != "avx2")
+        contestants["drop-in"] = block(lambda model=model, x=x: model(x))
+        times = turns(contestants)
+        floats, bits = best(times, "float32"), times["bits"]
+        name = f"{target} 3x3 {size}^2x{channels}"
+        share = size * size * channels * channels * 9 / bits / 1e9 / _native.testing.ceiling(target)
+        if target == "avx512vpopcnt":
+            rows += [
+                (name, "share of the ceiling, %", 100 * share, 77, 90, True),
+                (name, "x float32", floats / bits, 16, 20, True),
+                (name, "x int8", best(times, "int8") / bits, 4.5, 5.5, True),
+                (name, "drop-in call, x float32", floats / times["drop-in"], 10, 14, True),
+            ]
+        elif target == "avx512bw" and channels >= 128:
+            rows.append((name, "share of the ceiling, %", 100 * share, 36, 46, True))
+        elif target == "avx2":
+            rows.append((name, "x torch float32, AVX2", floats / bits, 9, 12, True))
+        if target == best_target():
+            for layout, must in (("NHWC", 12), ("NCHW", 20)):
+                part = 100 * times[f"pack {layout}"] / bits
+                place = f"pack {layout} {size}^2x{channels}"
+                rows.append((place, "% of the next 3x3", part, must, 8,
+                             False))  # fmt: skip
+    return rows
+
+
+def best_target() -> str:
+    return [target.name for target in runtime.targets() if target.runs][-1]
+
+
+def linear_rows() -> list[Row]:
+    net = program((Sign(), Linear("a", (4096, 4096)), Affine("a")), (4096,))
+    t = _native.testing
+    contestants = layer_peers(net)
+    arguments = (best_target(), 1, 1, 4096, 4096, 1, 1, 0, "sums", 1, 200)
+    contestants["bits"] = lambda: t.time_bit_layer(*arguments)
+    times = turns(contestants)
+    ratio = best(times, "float32") / times["bits"]
+    return [("linear 4096x4096", "x float32", ratio, 60, 90, True)]
+
+
+def network_rows() -> list[Row]:
+    import torch
+
+    from coarsegrad import deploy, models
+
+    torch.manual_seed(0)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "small_cnn.cgrad")
+        deploy.pack(models.small_cnn(), torch.zeros(1, 1, 28, 28), path)
+        one, many = (bench.compare(path, batch=batch, rounds=ROUNDS) for batch in (1, 64))
+        load = bench.medians({"load": lambda: runtime.load(path)}, rounds=ROUNDS)["load"]
+    for found, floor in ((one, {"ONNX": (2, 4), "torch": (5, 10)}), (many, {"torch": (4, 8)})):
+        ratios = {c.name: c.ratio for c in found.contestants}
+        for peer, (must, stretch) in floor.items():
+            ratio = min(r for name, r in ratios.items() if peer in name and "float32" in name)
+            rows.append((f"small_cnn, batch {found.batch}", f"x {peer} float32", ratio, must,
+                         stretch, True))  # fmt: skip
+    rows.append(("load of small_cnn", "ms", load * 1e3, 5, 1, False))
+    return rows
+
+
+def rate(target: str, size: int, channels: int, seconds: float, results) -> None:
+    """Calls a second of one thread; a process of its own."""
+    t = _native.testing
+    done, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        t.time_bit_layer(target, 1, size, channels, channels, 3, 1, 1, "bits", 1, 20)
+        done += 20
+    results.put(done / (time.perf_counter() - start))
+
+
+def thread_rows() -> list[Row]:
+    """The gain of two threads, as a share of what two processes gain in the same minute."""
+    target = best_target()
+    rows: list[Row] = []
+    context = multiprocessing.get_context("spawn")
+    for size, channels in SHAPES:
+        gains, ideals = [], []
+        layer = (target, 1, size, channels, channels, 3, 1, 1, "bits")
+        for _ in range(5):
+            single, double = (
+                min(_native.testing.time_bit_layer(*layer, threads, 200) for _ in range(5))
+                for threads in (1, 2)
+            )
+            gains.append(single / double)
+            ideals.append(processes(context, 2, target, size, channels)
+                          / processes(context, 1, target, size, channels))  # fmt: skip
+        share = statistics.median(gains) / statistics.median(ideals)
+        rows.append((f"two threads, 3x3 {size}^2x{channels}", "share of two processes' gain",
+                     share, 0.85, 0.95, True))  # fmt: skip
+    return rows
+
+
+def processes(context, count: int, target: str, size: int, channels: int) -> float:
+    results = context.Queue()
+    arguments = (target, size, channels, 1.0, results)
+    workers = [context.Process(target=rate, args=arguments) for _ in range(count)]
+    for worker in workers:
+        worker.start()
+    total = sum(results.get() for _ in workers)
+    for worker in workers:
+        worker.join()
+    return total
+
+
+SECTIONS: dict[str, Callable[[], list[Row]]] = {
+    "avx512vpopcnt": lambda: conv_rows("avx512vpopcnt"),
+    "avx512bw": lambda: conv_rows("avx512bw"),
+    "avx2": lambda: conv_rows("avx2"),
+    "linear": linear_rows,
+    "network": network_rows,
+    "threads": thread_rows,
+}
+
+
+def run_section(name: str) -> list[Row]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    if name == "avx2":
+        environment["ONEDNN_MAX_CPU_ISA"] = "AVX2"
+    done = subprocess.run([sys.executable, __file__, "--section", name], env=environment,
+                          stdout=subprocess.PIPE, text=True, check=True)  # fmt: skip
+    return [tuple(row) for row in json.loads(done.stdout)]
+
+
+def show(rows: list[Row]) -> None:
+    print(f"{'path':<34}{'measure':<34}{'value':>8}{'must':>9}{'stretch':>9}")
+    for path, measure, value, must, stretch, at_least in rows:
+        sign, side = (">=", 1) if at_least else ("<=", -1)
+        reached = side * value
+        verdict = (
+            "stretch"
+            if reached >= side * stretch
+            else "pass"
+            if reached >= side * must
+            else "SHORT"
+        )
+        print(
+            f"{path:<34}{measure:<34}{value:>8.2f}{f'{sign} {must:g}':>9}{stretch:>9g}  {verdict}"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The runtime's speed table.")
+    parser.add_argument("--section", choices=SECTIONS)
+    parser.add_argument("--json", type=Path, help="keep the rows and the machine here")
+    arguments = parser.parse_args()
+    if arguments.section:
+        print(json.dumps(SECTIONS[arguments.section]()))
+        return
+    able = {target.name for target in runtime.targets() if target.runs}
+    machine = bench.this_machine()
+    print(f"{machine.cpu}, load {machine.load:.1f}; {machine.versions}; target {best_target()}")
+    absent = [name for name in ("avx512vpopcnt", "avx512bw", "avx2") if name not in able]
+    if absent:
+        print(f"no rows for {', '.join(absent)}: this CPU does not have them")
+    rows = [row for name in SECTIONS if name not in absent for row in run_section(name)]
+    show(rows)
+    if arguments.json:
+        import dataclasses
+
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(
+            json.dumps({"machine": dataclasses.asdict(machine), "rows": rows}, indent=1)
+        )
+
+
+if __name__ == "__main__":
+    main()
