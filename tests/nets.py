@@ -103,16 +103,17 @@ def _conv_block(
         bias=draw(st.booleans()),
         pad_value=draw(st.sampled_from([0, 1, -1])),
         input_quantizer=None if first and draw(st.booleans()) else signs(),
-        # On a float input a scale would leave the grid; its sums stay exact without one.
+        # A scale multiplies the finished sum, so that sums on the grid stay exact.
         weight_quantizer=weights(draw(st.sampled_from(["none", "tensor", "channel"]))),
     )
     height, width = _after(height, width, conv)
-    norm = nn.BatchNorm2d(out)
-    block: list[nn.Module] = [conv, norm]
+    block: list[nn.Module] = [conv, nn.BatchNorm2d(out)]
+    if draw(st.integers(0, 3)) == 0:
+        block.append(nn.BatchNorm2d(out))
     if min(height, width) >= 2 and draw(st.booleans()):
         pool = nn.MaxPool2d(2, stride=draw(st.sampled_from([1, 2])),
                             padding=draw(st.sampled_from([0, 1])))  # fmt: skip
-        place = draw(st.sampled_from([1, 2]))
+        place = draw(st.sampled_from([1, len(block)]))
         block.insert(place, pool)
         height, width = _after(height, width, pool)
     if draw(st.integers(0, 3)) == 0:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -88,6 +89,8 @@ BAD = [
     (["train", "mnist_smal_cnn"], 1, "Did you mean 'mnist_small_cnn'"),
     (["train", "mnist_small_cnn", "--set", "epoch=3"], 1, "unknown key 'epoch'. Did you mean"),
     (["train", "mnist_small_cnn", "--set", "epochs"], 2, "needs KEY=VALUE"),
+    (["train", "mnist_small_cnn", "--set", "ste=[a"], 2, "is not YAML"),
+    (["train", "mnist_small_cnn", "--seeds", "2", "--set", "seed=3"], 2, "exclude each other"),
     (["fly"], 2, "No such command 'fly'"),
 ]
 
@@ -121,12 +124,47 @@ def test_predict_refuses_a_damaged_file(tmp_path: Path) -> None:
     assert "net.cgrad: its checksum is" in done.stderr
 
 
-def test_demo_keeps_a_folder_that_is_no_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [["thesis.txt"], ["recipe.yaml", "last.ckpt"], ["last.ckpt"]])
+def test_demo_keeps_folders_that_are_not_its_own(content: list[str], tmp_path: Path) -> None:
     (tmp_path / "precious").mkdir()
-    (tmp_path / "precious" / "thesis.txt").touch()
+    for name in content:
+        (tmp_path / "precious" / name).write_text("seed: 99" if name == "recipe.yaml" else "")
     done = run("demo", "--run", "precious", cwd=tmp_path)
     assert done.returncode == 2
-    assert (tmp_path / "precious" / "thesis.txt").exists()
+    assert sorted(file.name for file in (tmp_path / "precious").iterdir()) == sorted(content)
+
+
+def test_damaged_mnist_is_not_taken_for_absent(tmp_path: Path) -> None:
+    (tmp_path / "mnist").mkdir()
+    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (tmp_path / "mnist" / f"{name}-ubyte.gz").write_bytes(b"junk")
+    done = run("demo", cwd=tmp_path, COARSEGRAD_DATA=str(tmp_path))
+    assert done.returncode == 1
+    assert "train-images-idx3-ubyte.gz" in done.stderr
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+    command = [*COMMAND, "train", "digits_small_cnn", "--set", "checkpoint_every=1"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+                               stdout=subprocess.DEVNULL)  # fmt: skip
+    while not (tmp_path / "runs/digits_small_cnn/last.ckpt").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130
+    assert "interrupted; go on with the same command and --resume" in said
+    assert not list((tmp_path / "runs/digits_small_cnn").glob("*.part"))
+
+
+def test_predict_of_no_samples_and_into_a_folder(tmp_path: Path) -> None:
+    packed.write(tmp_path / "net.cgrad", Program((3,), (Sign(),), {}))
+    np.save(tmp_path / "x.npy", np.zeros((0, 3), np.float32))
+    done = run("predict", "net.cgrad", "x.npy", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    done = run("predict", "net.cgrad", "x.npy", "--out", ".", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "is a folder; a file is to be written here" in done.stderr
 
 
 def fastest(*arguments: str, tries: int = 7) -> float:

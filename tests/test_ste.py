@@ -52,6 +52,7 @@ def test_derivative_is_that_of_the_proxy(ste: CoarseDerivative) -> None:
 def test_far_out_is_finite(ste: CoarseDerivative) -> None:
     x = torch.tensor([-1e30, -1e3, 1e3, 1e30])
     assert torch.isfinite(ste.derivative(x)).all()
+    assert torch.isfinite(ste.derivative(torch.tensor([-2e4, 6e4], dtype=torch.float16))).all()
     assert torch.isfinite(ste.proxy(x)).all()
 
 

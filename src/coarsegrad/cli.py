@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 an error that its message explains, 2 wrong usage, 130 Ctr
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,7 +52,9 @@ def train(
 
     changes = _changes(change or [])
     path = recipe_path(recipe)
-    folder = folder or Path("runs") / path.stem
+    folder = Path(os.path.normpath(folder or Path("runs") / path.stem))
+    if seeds is not None and "seed" in changes:
+        raise typer.BadParameter("--seeds and --set seed=... exclude each other")
     if seeds is None:
         result = _train(read_recipe(path, changes), folder, resume=resume)
         _print_result(result)
@@ -59,7 +62,7 @@ def train(
         return
     results = []
     for seed in range(seeds):
-        place = folder.with_name(f"{folder.name}-seed{seed}")
+        place = folder.parent / f"{folder.absolute().name}-seed{seed}"
         print(f"seed {seed}: {place}")
         results.append(
             _train(
@@ -125,8 +128,8 @@ def predict(
     if out is not None:
         with replacing(out) as temporary, temporary.open("wb") as target:
             np.save(target, y)
-    for label in y.reshape(len(y), -1).argmax(1):
-        print(label)
+    for row in y:
+        print(row.argmax())
 
 
 @app.command()
@@ -161,16 +164,11 @@ def demo(
     folder: Annotated[Path, typer.Option("--run", help="The run folder.")] = Path("runs/demo"),
 ) -> None:
     """Train a binary network on digits, pack it, prove it, compare sizes. A few minutes."""
-    import shutil
-
     from coarsegrad.train import read_recipe, recipe_path
 
     name, note = _demo_recipe()
     recipe = read_recipe(recipe_path(name))
-    if folder.exists():
-        if not (folder / "recipe.yaml").is_file():
-            raise typer.BadParameter(f"{folder} exists and is no run folder; choose another")
-        shutil.rmtree(folder)
+    _clear_demo(folder, recipe)
     print(f"{note}\n1. Train {recipe.model} with BAMSProd, {recipe.epochs} epochs")
     result = _train(recipe, folder)
     _, net = _load(folder)
@@ -190,12 +188,32 @@ def main() -> None:
 
     try:
         app()
-    except (CoarsegradError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (CoarsegradError, OSError, MemoryError) as error:
+        print(f"error: {error or 'out of memory'}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+
+
+def _clear_demo(folder: Path, recipe: Recipe) -> None:
+    """Remove an earlier demo's files from its folder; refuse a folder that holds anything else."""
+    import shutil
+
+    from coarsegrad.train import read_recipe
+
+    if not folder.exists():
+        return
+    ours = ("recipe.yaml", "last.ckpt", "metrics.csv", "model.cgrad", "tensorboard")
+    others = sorted(file.name for file in folder.iterdir() if file.name not in ours)
+    before = folder / "recipe.yaml"
+    if others or not before.is_file() or read_recipe(before) != recipe:
+        raise typer.BadParameter(
+            f"{folder} exists and is not an earlier demo's; choose another folder with --run"
+        )
+    for name in ours:
+        place = folder / name
+        if place.is_dir():
+            shutil.rmtree(place)
+        else:
+            place.unlink(missing_ok=True)
 
 
 def _print_bench(found: Comparison) -> None:
@@ -234,7 +252,10 @@ def _changes(pairs: list[str]) -> dict[str, Any]:
         key, equals, value = pair.partition("=")
         if not equals:
             raise typer.BadParameter(f"--set needs KEY=VALUE, got {pair!r}")
-        changes[key] = yaml.safe_load(value)
+        try:
+            changes[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise typer.BadParameter(f"--set {pair!r} is not YAML: {error}") from None
     return changes
 
 
@@ -250,7 +271,13 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Result:
             flush=True,
         )
 
-    return train(recipe, folder, resume=resume, show=show, progress=sys.stderr.isatty())
+    try:
+        return train(recipe, folder, resume=resume, show=show, progress=sys.stderr.isatty())
+    except KeyboardInterrupt:
+        saved = (folder / "last.ckpt").is_file()
+        advice = "; go on with the same command and --resume" if saved else ""
+        print(f"interrupted{advice}", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
 def _load(run: Path) -> tuple[Recipe, nn.Module]:
@@ -280,7 +307,7 @@ def _load_array(path: Path) -> NDArray[np.float32]:
 
     try:
         array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, MemoryError) as error:
         raise InputError(f"{path} is not an array that numpy.save wrote ({error})") from None
     if not isinstance(array, np.ndarray):
         raise InputError(f"{path} holds several arrays (.npz); give one .npy array")
@@ -290,12 +317,12 @@ def _load_array(path: Path) -> NDArray[np.float32]:
 def _demo_recipe() -> tuple[str, str]:
     """Return the recipe that the data at hand allow, and a line that says so."""
     from coarsegrad import data
-    from coarsegrad.errors import DataError
+    from coarsegrad.errors import MissingDataError
 
     try:
         data.mnist("train", download=False)
         data.mnist("test", download=False)
-    except DataError:
+    except MissingDataError:
         return "digits_small_cnn", (
             "MNIST is not at hand (set COARSEGRAD_DATA, or run `coarsegrad train "
             "mnist_small_cnn` to download it);\nusing scikit-learn's 1,797 digits, enlarged: "

@@ -42,6 +42,10 @@ class DataError(CoarsegradError):
     """A data set is missing, damaged or cannot be fetched."""
 
 
+class MissingDataError(DataError):
+    """A data set is not at hand; the message says which file to put where."""
+
+
 class TrainError(CoarsegradError):
     """Training cannot go on."""
 

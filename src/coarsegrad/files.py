@@ -17,7 +17,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     stays as it was. The data reach the disk before the rename.
 
     Raises:
-        OSError: the folder is missing or not writable, or the disk is full.
+        OSError: the folder is missing or not writable, ``path`` is a folder, or the disk is full.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -26,7 +26,9 @@ def replacing(path: str | Path) -> Iterator[Path]:
     ...     [file.name for file in Path(folder).iterdir()]
     ['a.txt']
     """
-    path = Path(path)
+    path = Path(path).absolute()
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; a file is to be written here")
     # A name of its own, for two processes may write the same file at once.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
     try:

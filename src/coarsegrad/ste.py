@@ -182,7 +182,10 @@ class SwishSign(CoarseDerivative):
         """Return b (2 - bx tanh(bx/2)) / (1 + cosh(bx))."""
         u = self.beta * x
         # 1 / (1 + cosh u) = 2 s(u) s(-u): no overflow of cosh for large |u|.
-        return self.beta * (2 - u * torch.tanh(u / 2)) * 2 * torch.sigmoid(u) * torch.sigmoid(-u)
+        slope = torch.sigmoid(u) * torch.sigmoid(-u)
+        # The slope has long vanished where u overflows float16; inf * 0 would be NaN.
+        u = u.clamp(-1e4, 1e4)
+        return self.beta * (2 - u * torch.tanh(u / 2)) * (2 * slope)
 
     def assumption2(self, bound: float) -> Assumption2:
         """Return (False, g'(min(bound, dip)), beta); delta < 0 once bound passes 2.4 / beta."""

@@ -65,6 +65,20 @@ def test_float_constants() -> None:
     assert found.t.tolist() == [-np.inf, np.inf]
 
 
+def test_a_tail_that_overflows_where_no_sum_comes() -> None:
+    """Steep, then constant: inf * 0 is NaN, which is no sign of anything."""
+    steep, flat = norm([20, 20], [0, 0], [0, 0]), norm([0, 0], [0, 0], [-1, 1])
+    found = float_thresholds(lambda s: flat(steep(s)), (2,))
+    assert found.t.tolist() == [np.inf, -np.inf]
+
+
+def test_a_tail_of_nan_is_refused() -> None:
+    with pytest.raises(PackError, match="overflows float32"):
+        float_thresholds(lambda s: s * torch.nan, (2,))
+    with pytest.raises(PackError, match="gives NaN"):
+        integer_thresholds(lambda s: s * torch.nan, (2,), 3, "x")
+
+
 def test_not_monotone_is_refused() -> None:
     with pytest.raises(PackError, match="bad: what follows its sums is not monotone"):
         integer_thresholds(lambda s: s.square() - 4, (1,), 5, "bad")

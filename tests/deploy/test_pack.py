@@ -12,6 +12,7 @@ from coarsegrad import deploy, models, packed
 from coarsegrad.errors import PackError
 from coarsegrad.nn import Conv2d, Linear
 from coarsegrad.packed import Affine, Conv, Flatten, MaxPool, Sign, Threshold
+from coarsegrad.ste import Identity
 from nets import randomise_norms, signs, weights
 
 X = torch.zeros(2, 1, 28, 28)
@@ -162,6 +163,43 @@ class Softmax(nn.Module):
         return x.softmax(1)
 
 
+class AlwaysDropping(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = binary(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.dropout(self.layer(x), 0.5)
+
+
+class HalfSign(nn.Module):
+    levels: tuple[float, ...] = (-1.0, 1.0)
+    bits: int = 1
+    ste = Identity()
+
+    def split(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return torch.where(x > 0.5, 1.0, -1.0), None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.split(x)[0]
+
+
+class Keywords(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = conv(1, 3)
+        self.second = binary(3 * 13 * 13, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = F.max_pool2d(input=self.first(x), kernel_size=[2], stride=[])
+        return self.second(torch.flatten(input=x, start_dim=1))
+
+
+def test_keyword_arguments(tmp_path: Path) -> None:
+    path = tmp_path / "net.cgrad"
+    assert kinds(Keywords(), X, path)[:3] == [Conv, Threshold, MaxPool]
+
+
 class TwoInputs(nn.Module):
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return x + y
@@ -206,6 +244,11 @@ REFUSED = [
      "0.weight is torch.float64; pack needs float32"),
     (with_nan, SMALL, "1.weight holds NaN or infinity"),
     (between_norms, X, "2 pools between two batch norms, and 1 has negative weights"),
+    (AlwaysDropping, SMALL, "dropout calls F.dropout with training=True"),
+    (lambda: nn.Sequential(binary(4, 3), HalfSign(), binary(3, 2)), SMALL,
+     r"1 \(HalfSign\) cuts elsewhere than at 0"),
+    (lambda: nn.Sequential(nn.LazyLinear(3)), SMALL, "parameters exist and can be copied"),
+    (lambda: nn.Sequential(binary(4, 3)).to("meta"), SMALL, "off the meta device"),
     (TwoInputs, SMALL, r"one input, got \['x', 'y'\]"),
 ]  # fmt: skip
 

@@ -138,3 +138,68 @@ def test_packed_weights_are_the_signs_of_the_latents(tmp_path: Path) -> None:
     stored = packed.unpack_bits(program.tensors["3.weight"], layer.weight.numel())
     assert np.array_equal(stored.reshape(layer.weight.shape), layer.weight_binary.numpy())
     assert runtime.load(tmp_path / "net.cgrad").program.ops == program.ops
+
+
+def test_a_layer_used_twice(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    shared = Linear(8, 8, bias=False, input_quantizer=signs(), weight_quantizer=weights("none"))
+    last = Linear(8, 4, input_quantizer=signs(), weight_quantizer=weights("none"))
+    net = nn.Sequential(shared, nn.BatchNorm1d(8), shared, nn.BatchNorm1d(8), last)
+    randomise_norms(net, torch.Generator().manual_seed(0))
+    x = torch.randn(16, 8)
+    program = deploy.pack(net, x, tmp_path / "net.cgrad")
+    assert {"0.threshold", "0@2.threshold"} <= program.tensors.keys()
+    report = deploy.verify(net, tmp_path / "net.cgrad", x)
+    assert report.differing_bits == 0
+    assert list(report.layers) == ["input", "0", "0@2", "4"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_results_that_are_not_finite_do_not_pass(
+    value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = nn.Sequential(Linear(4, 3, weight_quantizer=weights("none")))
+    x = torch.randn(2, 4)
+    deploy.pack(net, x, tmp_path / "net.cgrad")
+    run = runtime.Model.run
+
+    def broken(model: runtime.Model, start: int, stop: int, given: np.ndarray) -> np.ndarray:
+        return run(model, start, stop, given) * np.float32(value)
+
+    monkeypatch.setattr(runtime.Model, "run", broken)
+    with pytest.raises(VerifyError, match="floats differ by inf"):
+        deploy.verify(net, tmp_path / "net.cgrad", x)
+
+
+def test_a_whole_that_differs_from_its_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = Linear(3, 2, input_quantizer=signs(), weight_quantizer=weights("none"))
+    net = nn.Sequential(Linear(4, 3, weight_quantizer=weights("none")), nn.BatchNorm1d(3), last)
+    x = torch.randn(2, 4)
+    program = deploy.pack(net, x, tmp_path / "net.cgrad")
+    run = runtime.Model.run
+
+    def broken(model: runtime.Model, start: int, stop: int, given: np.ndarray) -> np.ndarray:
+        whole = (start, stop) == (0, len(program.ops))
+        return run(model, start, stop, given) + np.float32(whole)
+
+    monkeypatch.setattr(runtime.Model, "run", broken)
+    with pytest.raises(VerifyError, match="though every layer agrees"):
+        deploy.verify(net, tmp_path / "net.cgrad", x)
+
+
+def test_a_bias_that_torch_sums_along_is_part_of_the_margin(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 32, 3), nn.BatchNorm2d(32), nn.Flatten(),
+                        Linear(32 * 64, 2, input_quantizer=signs(),
+                               weight_quantizer=weights("none")))  # fmt: skip
+    x = torch.rand(20, 3, 10, 10)
+    with torch.no_grad():
+        net[0].weight.mul_(0.01)
+        net[0].bias.uniform_(1, 2)
+        net[1].running_mean.copy_(net[0](x)[0, :, 3, 3])
+        net[1].running_var.fill_(1e-4)
+    deploy.pack(net, x, tmp_path / "net.cgrad")
+    report = deploy.verify(net, tmp_path / "net.cgrad", x)
+    assert report.layers["0"].near_threshold < 0.05 * report.layers["0"].compared

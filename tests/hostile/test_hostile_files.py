@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
@@ -15,6 +17,7 @@ from hypothesis import given, settings
 from coarsegrad import runtime
 from coarsegrad.errors import PackedFileError
 from coarsegrad.packed import Conv, Flatten, Linear, MaxPool, Program, Threshold, pack_bits
+from coarsegrad.packed.checksum import ZEROS, checksum
 from coarsegrad.packed.reader import from_bytes
 from coarsegrad.packed.writer import to_bytes
 
@@ -109,6 +112,18 @@ ATTACKS = {
         {"__metadata__": META, "a": {"dtype": "F64", "shape": [1], "data_offsets": [0, 8]}},
         b"8" * 8,
     ),
+    "a size beyond numpy": header(
+        {"__metadata__": META, "a": {"dtype": "U8", "shape": [2**63, 0], "data_offsets": [0, 0]}}
+    ),
+    "a hundred dimensions": header(
+        {"__metadata__": META,
+         "a": {"dtype": "U8", "shape": [0] + [1] * 99, "data_offsets": [0, 0]}}
+    ),
+    "an empty tensor": header(
+        {"__metadata__": META, "a": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]}}
+    ),
+    "a key twice": header({"__metadata__": {"coarsegrad": META["coarsegrad"].replace(
+        '"input"', '"ops":[],"input"')}}),
     "no metadata": header({}),
     "metadata is a list": header({"__metadata__": []}),
     "metadata without our key": header({"__metadata__": {"format": "pt"}}),
@@ -144,3 +159,47 @@ except e.PackedFileError:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "refused\n", done.stderr
+
+
+def resigned(change: Callable[[Any], None]) -> bytes:
+    """Return the valid file with a changed graph and the checksum that fits it."""
+    length = int.from_bytes(VALID[:8], "little")
+    entries = json.loads(VALID[8 : 8 + length])
+    graph = json.loads(entries["__metadata__"]["coarsegrad"])
+    change(graph)
+    text = json.dumps(graph | {"crc32": ZEROS})
+    tensors = dict(from_bytes(VALID).tensors)
+    signed = text.replace(ZEROS, checksum(text, tensors), 1)
+    entries["__metadata__"] = {"coarsegrad": signed}
+    return header(entries, VALID[8 + length :])
+
+
+NUMBERS = st.sampled_from([-(2**31), -1, 0, 1, 2, 3, 5, 8, 12, 100, 2**16, 2**31 - 1, 2**31, 2**64])
+ODD = st.one_of(NUMBERS, st.none(), st.booleans(), st.floats(), st.text(max_size=3),
+                st.lists(NUMBERS, max_size=5))  # fmt: skip
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Return (container, key) of everything inside a JSON value."""
+    keys = range(len(value)) if isinstance(value, list) else list(value)
+    inner = [(value, key) for key in keys]
+    return inner + [p for _, key in inner if isinstance(value[key], (list, dict))
+                    for p in places(value[key])]  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_graphs_with_a_fitting_checksum(data: st.DataObject) -> None:
+    """Behind the checksum stands the check of the graph: what passes it runs."""
+
+    def change(graph: Any) -> None:
+        for _ in range(data.draw(st.integers(1, 3))):
+            container, key = data.draw(st.sampled_from(places(graph)))
+            if key in range(len(container)) if isinstance(container, list) else key in container:
+                container[key] = data.draw(ODD)
+
+    try:
+        model = runtime.Model(from_bytes(resigned(change)))
+    except PackedFileError:
+        return
+    model(np.zeros((1, *model.program.input), np.float32))

@@ -113,6 +113,7 @@ def test_bits_of_zeros() -> None:
 
 BAD_GRAPHS = [
     ({"version": 2}, "is of version 2; this coarsegrad reads version 1"),
+    ({"version": True}, "is of version True"),
     ({"version": None}, "is of version None"),
     ({"crc32": 3}, "its crc32 needs 8 hexadecimal digits, got 3"),
     ({"crc32": "11111111"}, r"its checksum is \w{8}, the file says 11111111: the file is damaged"),
@@ -161,7 +162,7 @@ def test_refuses_a_graph(change: dict, message: str) -> None:
 BITS = {"a.weight": np.zeros(9, np.uint8), "a.threshold": np.zeros(4, np.int16)}
 CONV = Conv("a", (4, 2, 3, 3))
 BAD_PROGRAMS = [
-    ((2, 9, 9), (CONV,), {}, r"op 0 \(conv a\) needs tensor 'a.weight', which the file lacks"),
+    ((2, 9, 9), (CONV,), {}, r"op 0 \(conv 'a'\) needs tensor 'a.weight', which the file lacks"),
     ((2, 9, 9), (CONV,), {"a.weight": np.zeros(8, np.uint8)},
      r"needs 'a.weight' to be uint8 \[9\] or float32 \[4, 2, 3, 3\], got uint8 \[8\]"),
     ((2, 9, 9), (CONV,), {"a.weight": np.full((4, 2, 3, 3), np.nan, np.float32)}, "non-finite"),
@@ -171,7 +172,7 @@ BAD_PROGRAMS = [
     ((2, 9, 9), (Conv("a", (4, 2, 3, 3), padding=(3, 0, 0, 0)),), BITS, "pads by.*at most"),
     ((2, 9, 9), (Conv("a", (4, 1, 3, 3), groups=3),), {"a.weight": np.zeros(5, np.uint8)},
      "in 3 equal groups"),
-    ((2, 9, 9), (CONV, CONV), BITS, r"op 1 \(conv a\) needs bits or floats, got sums"),
+    ((2, 9, 9), (CONV, CONV), BITS, r"op 1 \(conv 'a'\) needs bits or floats, got sums"),
     ((2, 9, 9), (CONV, Threshold("a")), BITS, r"to be float32 \[4\], got int16"),
     ((2, 9, 9), (Sign(), Sign()), {}, r"op 1 \(sign\) needs floats, got bits"),
     ((2, 9, 9), (Sign(), Affine("a")), {}, r"needs sums or floats, got bits"),
@@ -183,13 +184,19 @@ BAD_PROGRAMS = [
     ((2, 9, 9), (Threshold("a"),), {"a.threshold": np.array([0, np.nan], np.float32)}, "NaN"),
     ((3,), (Threshold("a"),), {"a.threshold": np.zeros(3, np.float32),
      "a.flip": np.array([8], np.uint8)}, "bits of a.flip after the last weight are not 0"),
+    ((3,), (Affine("a"),), {"a.affine": np.array([[1, 1, np.nan]] * 2, np.float32)}, "non-finite"),
+    ((1, 1, 1), (MaxPool((2**31 - 1,) * 2, padding=(2**30 - 1,) * 2),), {}, "at most 268435456"),
+    ((1, 1, 1), (Conv("a", (1, 1, 100, 100), padding=(8118,) * 4, dilation=(82, 82)),),
+     {"a.weight": np.zeros(1250, np.uint8)}, "windows gathered,.*at most 268435456"),
     ((2**15, 2**15), (), {}, "at most 268435456 elements"),
     ((1, 1, 1), (Conv("a", (1, 1, 2, 2), padding=(2**20,) * 4, dilation=(2**20, 2**20)),),
      {"a.weight": np.zeros(1, np.uint8)}, "at most 268435456 elements"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("shape", "ops", "tensors", "message"), BAD_PROGRAMS, ids=range(20))
+@pytest.mark.parametrize(
+    ("shape", "ops", "tensors", "message"), BAD_PROGRAMS, ids=range(len(BAD_PROGRAMS))
+)
 def test_refuses_what_does_not_fit(shape, ops, tensors, message: str) -> None:
     with pytest.raises(PackedFileError, match=message):
         Program(shape, ops, tensors)

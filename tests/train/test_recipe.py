@@ -44,6 +44,7 @@ BAD = [
     ("learning_rate: 3", "unknown key 'learning_rate'"),
     ("epochs: 0", "r.yaml: epochs is 0; input should be greater than or equal to 1"),
     ("epochs: many", "epochs is 'many'; input should be a valid integer"),
+    ("epochs: yes", "epochs is True; input should be a valid integer"),
     ("lr_real: .nan", "lr_real is nan; input should be"),
     ("beta1: 1.0", "beta1 is 1.0; input should be less than 1"),
     ("model: small_cmm", "model is 'small_cmm'; input should be 'small_cnn' or 'mlp'"),

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
 import sys
 import urllib.error
 import urllib.request
-import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from coarsegrad.errors import DataError
+from coarsegrad.files import replacing
 
 _CHUNK = 1 << 16
 
@@ -73,9 +72,7 @@ def fetch(
 
 def _fetch_one(url: str, path: Path, md5: str, size: int, timeout: float, quiet: bool) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A name of its own, for two processes may fetch the same file at once.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
-    try:
+    with replacing(path) as temporary:
         with (
             _progress(path.name, size, quiet) as advance,
             closing(_receive(url, size, timeout)) as chunks,
@@ -84,20 +81,15 @@ def _fetch_one(url: str, path: Path, md5: str, size: int, timeout: float, quiet:
             found = _write(chunks, file, advance)
         if found != md5:
             raise _MirrorError(f"it sent a file with md5 {found} instead of {md5}")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _write(chunks: Iterable[bytes], file: BinaryIO, advance: Callable[[int], None]) -> str:
-    """Write every chunk through to the disk and return the md5 of the whole."""
+    """Write every chunk and return the md5 of the whole."""
     digest = hashlib.md5(usedforsecurity=False)
     for chunk in chunks:
         file.write(chunk)
         digest.update(chunk)
         advance(len(chunk))
-    file.flush()
-    os.fsync(file.fileno())
     return digest.hexdigest()
 
 

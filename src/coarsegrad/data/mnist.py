@@ -12,7 +12,7 @@ import numpy as np
 from coarsegrad.data.download import fetch
 from coarsegrad.data.idx import read_idx
 from coarsegrad.data.images import Images, Split, check_split
-from coarsegrad.errors import DataError
+from coarsegrad.errors import DataError, MissingDataError
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -65,7 +65,8 @@ def mnist(
         download: fetch what is missing; if not, what is missing is an error.
 
     Raises:
-        DataError: a file is missing, damaged or cannot be fetched.
+        MissingDataError: a file is missing and was not or cannot be fetched.
+        DataError: a file is damaged.
         ValueError: ``split`` is unknown.
 
     >>> mnist("test").x.shape  # doctest: +SKIP
@@ -78,13 +79,13 @@ def mnist(
     missing = [file for file in files if not (folder / file.name).exists()]
     if missing and not download:
         reason = "download=False was given. Put the original .gz there"
-        raise DataError(_missing(folder, missing, reason))
+        raise MissingDataError(_missing(folder, missing, reason))
     for done, file in enumerate(missing):
         urls = [mirror + file.name for mirror in MIRRORS]
         try:
             fetch(urls, folder / file.name, file.md5, size=file.size)
         except DataError as error:
-            raise DataError(_missing(folder, missing[done:], str(error))) from error
+            raise MissingDataError(_missing(folder, missing[done:], str(error))) from error
     x, y = (read_idx(folder / file.name, file.shape) for file in files)
     if y.max() > 9:
         raise DataError(

@@ -6,7 +6,7 @@ can evaluate torch's own batch norm and an error can name the layer; export lowe
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -86,7 +86,13 @@ def capture(model: nn.Module, x: Tensor) -> Chain:
             f"pack needs an example batch that {type(model).__name__} accepts, got "
             f"{list(x.shape)}, on which it fails with: {error}"
         ) from error
-    return Chain(tuple(_step(node, traced, values) for node in path), traced)
+    steps: list[Step] = []
+    for node in path:
+        step = _step(node, traced, values)
+        uses = sum(earlier.module is step.module for earlier in steps)
+        # A module used again gets a name of its own: its thresholds are others.
+        steps.append(replace(step, name=f"{step.name}@{uses + 1}") if uses else step)
+    return Chain(tuple(steps), traced)
 
 
 def _chain(graph: fx.Graph) -> list[fx.Node]:
@@ -131,6 +137,11 @@ def _step(node: fx.Node, traced: fx.GraphModule, values: dict[fx.Node, Tensor]) 
     if node.target in (torch.flatten, "flatten", "view", "reshape", torch.reshape):
         return Step("flatten", name, _flatten(node, values, name), node)
     if node.target is F.dropout:
+        if node.kwargs.get("training", True) or True in node.args[2:3]:
+            raise PackError(
+                f"{name} calls F.dropout with training=True, which drops also in evaluation; "
+                "call it with training=self.training"
+            )
         return Step("pass", name, nn.Identity(), node)
     if node.target in (F.max_pool2d, torch.max_pool2d):
         return Step("pool", name, _pool(node), node)
@@ -169,7 +180,7 @@ def _kind(module: nn.Module, name: str) -> Kind:
 
 
 def _flatten(node: fx.Node, values: dict[fx.Node, Tensor], name: str) -> nn.Module:
-    before = values[node.args[0]]  # type: ignore[index]
+    before = values[node.all_input_nodes[0]]
     after = values[node]
     if after.shape != before.flatten(1).shape:
         raise PackError(
@@ -184,4 +195,7 @@ def _pool(node: fx.Node) -> nn.Module:
     arguments = dict(zip(names, node.args[1:], strict=False)) | {
         key: value for key, value in node.kwargs.items() if key in names
     }
+    arguments["stride"] = arguments.get("stride") or None
+    if "kernel_size" not in arguments:
+        raise PackError(f"{node.name} calls max_pool2d without a kernel_size")
     return nn.MaxPool2d(**arguments)  # type: ignore[arg-type]

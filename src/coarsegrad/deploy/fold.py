@@ -1,9 +1,9 @@
 """Folding: scale, bias and batch norm before a sign become one threshold per channel.
 
 The float32 functions that follow a sum (multiply, add, batch norm) are monotone, rounding
-included, so the sums with a positive result are those on one side of a threshold. It is found by
-evaluating torch's own modules: on every integer a sum of signs can take, or by bisection over the
-float32 numbers. No formula of ours has to round as torch does.
+included, as long as they stay finite. So the sums with a positive result are those on one side of
+a threshold. It is found by evaluating torch's own modules: on every integer a sum of signs can
+take, or by bisection over the float32 numbers. No formula of ours has to round as torch does.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def float_thresholds(tail: Tail, shape: tuple[int, ...]) -> Thresholds:
     def positive(order: Tensor) -> Tensor:
         return _positive(tail, _float_of(order).reshape(1, *shape))[0]
 
-    limit = int(_order_of(torch.tensor([torch.finfo(torch.float32).max])))
+    limit = _finite_limit(tail, shape)
     low = torch.full((math.prod(shape),), -limit, dtype=torch.int64)
     high = torch.full((math.prod(shape),), limit, dtype=torch.int64)
     at_low, at_high = positive(low), positive(high)
@@ -87,10 +87,23 @@ def float_thresholds(tail: Tail, shape: tuple[int, ...]) -> Thresholds:
     return Thresholds(t.numpy(), falling.numpy())
 
 
+def _finite_limit(tail: Tail, shape: tuple[int, ...]) -> int:
+    """Return the key of a large sum up to which the tail neither overflows nor turns to NaN."""
+    for largest in (torch.finfo(torch.float32).max, 1e30, 1e20, 1e10):
+        ends = torch.tensor([-largest, largest]).reshape(-1, *(1,) * len(shape))
+        with torch.no_grad():
+            if bool(torch.isfinite(tail(ends.expand(-1, *shape).contiguous())).all()):
+                return int(_order_of(torch.tensor([largest])))
+    raise PackError("what follows a layer's sums overflows float32 for sums of 1e10")
+
+
 def _positive(tail: Tail, trial: Tensor) -> Tensor:
     """Return (M, channels or features) bools: which trials end on +1, that is, not below 0."""
     with torch.no_grad():
-        return ~(tail(trial.contiguous()) < 0).flatten(1)
+        result = tail(trial.contiguous())
+    if bool(result.isnan().any()):
+        raise PackError("what follows a layer's sums gives NaN; are its numbers finite?")
+    return ~(result < 0).flatten(1)
 
 
 def _order_of(x: Tensor) -> Tensor:

@@ -203,7 +203,9 @@ def _maxpool(module: nn.Module, name: str) -> MaxPool:
 
 
 def _pair(value: Any) -> tuple[int, int]:
-    return (int(value), int(value)) if isinstance(value, int) else (int(value[0]), int(value[1]))
+    if isinstance(value, int):
+        return value, value
+    return int(value[0]), int(value[-1])
 
 
 def _check_pools_commute(folded: tuple[Step, ...]) -> None:

@@ -67,9 +67,15 @@ def to_program(model: nn.Module, x: Tensor) -> Lowered:
             f"pack needs an example batch, float32 of shape (N, ...) with 1 to 3 dimensions a "
             f"sample, got {x.dtype} {list(x.shape)}"
         )
-    # A copy: capture needs evaluation mode and the CPU, the caller's model stays as it is.
-    model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
-    _check_numbers(model)
+    try:
+        # A copy: capture needs evaluation mode and the CPU, the caller's model stays as it is.
+        model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+        _check_numbers(model)
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        raise PackError(
+            f"pack needs a model whose parameters exist and can be copied, got "
+            f"{type(model).__name__}, which fails with: {error}; run it once, off the meta device"
+        ) from error
     x = x.detach().cpu()[:1]
     chain = capture(model, x)
     cut = segments(chain)
@@ -77,7 +83,7 @@ def to_program(model: nn.Module, x: Tensor) -> Lowered:
     try:
         program = Program(tuple(x.shape[1:]), tuple(lowering.ops), lowering.tensors)
     except PackedFileError as error:
-        raise PackError(f"the model exceeds what a packed file can hold: {error}") from error
+        raise PackError(f"the model has no packed form: {error}") from error
     return Lowered(chain, program, cut, ranges)
 
 

@@ -79,8 +79,6 @@ def _segment(
     cut = signs[0] if signs else len(tail)
     before = tuple(tail[:cut])
     after = tuple(step for step in tail[cut:] if step.kind != "sign")
-    if bits and head is None:
-        raise PackError("a segment without a layer cannot be fed by bits")
     for step in after:
         if step.kind == "norm":
             raise PackError(
@@ -101,7 +99,14 @@ def _check_sign(quantizer: nn.Module | Quantizer, name: str) -> None:
         raise PackError(
             f"{name} has the levels {quantizer.levels}; packed activations need (-1, 1): use Sign"
         )
-    if quantizer.split(torch.ones(1, 1))[1] is not None:
+    probe = torch.tensor([[-2.0, -0.6, -1e-30, -0.0, 0.0, 1e-30, 0.6, 2.0]])
+    levels, scale = quantizer.split(probe)
+    if not torch.equal(levels, binary_sign(probe)):
+        raise PackError(
+            f"{name} ({type(quantizer).__name__}) cuts elsewhere than at 0; packed activations "
+            "are signs: move the cut into the batch norm before it"
+        )
+    if scale is not None:
         raise PackError(
             f"{name} has a scale that depends on the data, which no packed file can hold; "
             "use scale='none', the batch norm that follows absorbs it"

@@ -16,7 +16,16 @@ from coarsegrad import runtime
 from coarsegrad.deploy.pack import Lowered, to_program
 from coarsegrad.deploy.segments import Segment
 from coarsegrad.errors import VerifyError
-from coarsegrad.packed import Conv, Flatten, Linear, MaxPool, Program, Threshold, unpack_bits
+from coarsegrad.packed import (
+    Affine,
+    Conv,
+    Flatten,
+    Linear,
+    MaxPool,
+    Program,
+    Threshold,
+    unpack_bits,
+)
 
 # Two float32 sums of the same products differ by at most a few roundings of their magnitude.
 _MARGIN = 8 * 2.0**-24
@@ -83,8 +92,9 @@ def verify(model: nn.Module, path: str | Path, x: Tensor, *, target: str | None 
 
     Each packed layer gets the bits or floats that the torch layer got. Bits from integer sums
     must be equal. Bits from float sums may differ only where the sum is within
-    8 * 2^-24 * sum |w| |x| of the threshold; they are counted. Float results must agree to 1e-5
-    of the largest, and so must the result of the whole file, unless such a bit differed.
+    8 * 2^-24 * sum |w| |x| of the threshold (a bias that torch sums along counts as a product);
+    they are counted. Float results must agree to 1e-5 of the largest result or shift, and so
+    must the result of the whole file, unless such a bit differed.
 
     Args:
         model: the model that was packed; evaluated as in ``model.eval()``, left as it is.
@@ -109,13 +119,14 @@ def verify(model: nn.Module, path: str | Path, x: Tensor, *, target: str | None 
 
 def _verify_chunk(lowered: Lowered, packed: runtime.Model, x: Tensor, report: Report) -> None:
     recorded = lowered.chain.record(x)
+    differing_before = report.differing_bits
     for segment, (start, stop) in zip(lowered.segments, lowered.ranges, strict=True):
         done = report.layers.get(segment.name, LayerReport(segment.name, segment.signed))
         report.layers[segment.name] = _compare(segment, packed, start, stop, recorded, done)
     expected = recorded[_result(lowered.chain.traced)].numpy()
     got = packed.run(0, len(packed.program.ops), x.numpy()).astype(np.float32)
-    error = _relative(got, expected)
-    if report.differing_bits == 0 and error > _RELATIVE:
+    error = _relative(got, expected, _shift(packed.program))
+    if report.differing_bits == differing_before and not error <= _RELATIVE:
         raise VerifyError(
             f"the results differ by {error:.1e} of the largest, though every layer agrees; "
             f"allowed is {_RELATIVE:.0e}: please report this as a bug"
@@ -140,15 +151,15 @@ def _compare(
     got = packed.run(start, stop, value)
     compared = done.compared + expected.size
     if not segment.signed:
-        error = max(done.error, _relative(got, expected))
-        if error > _RELATIVE:
+        error = max(done.error, _relative(got, expected, _shift(packed.program.part(start, stop))))
+        if not error <= _RELATIVE:
             raise VerifyError(
                 f"{segment.name}: floats differ by {error:.1e} of the largest; allowed is "
                 f"{_RELATIVE:.0e}. Was the file packed from this model? Pack it again"
             )
         return replace(done, compared=compared, error=error)
     differs = got != expected
-    near = _near_threshold(packed.program, start, stop, fed)
+    near = _near_threshold(packed.program, start, stop, fed, _inner_bias(segment))
     if (differs & ~near).any():
         raise VerifyError(
             f"{segment.name}: {int((differs & ~near).sum())} of {expected.size} bits differ. "
@@ -162,7 +173,24 @@ def _compare(
     )
 
 
-def _near_threshold(program: Program, start: int, stop: int, fed: Tensor) -> NDArray[np.bool_]:
+def _inner_bias(segment: Segment) -> Tensor | float:
+    """Return |bias| of a layer whose torch twin starts its float sum from it, per channel."""
+    module = None if segment.head is None else segment.head.module
+    bias = None if module is None else module.bias
+    if not isinstance(bias, Tensor):
+        return 0.0
+    return bias.double().abs().reshape(-1, *((1, 1) if isinstance(module, nn.Conv2d) else ()))
+
+
+def _shift(program: Program) -> float:
+    """Return the largest |b| of the program's a * s + b: what a result near 0 cancels from."""
+    affines = [program.tensors[f"{op.name}.affine"] for op in program.ops if isinstance(op, Affine)]
+    return max((float(np.abs(affine[1]).max()) for affine in affines[-1:]), default=0.0)
+
+
+def _near_threshold(
+    program: Program, start: int, stop: int, fed: Tensor, bias: Tensor | float
+) -> NDArray[np.bool_]:
     """Return where rounding of a float sum may decide the bit: an interval around it holds t.
 
     The interval [low, high] around the sum goes through the pools ahead of the threshold, which
@@ -175,7 +203,7 @@ def _near_threshold(program: Program, start: int, stop: int, fed: Tensor) -> NDA
         match op:
             case Conv() | Linear():
                 exact = program.values[i + 1].exact
-                low, high = _interval(op, low, program, 0.0 if exact else _MARGIN)
+                low, high = _interval(op, low, program, 0.0 if exact else _MARGIN, bias)
             case Threshold():
                 t = torch.from_numpy(program.tensors[f"{op.name}.threshold"].astype(np.float64))
                 t = t.reshape(-1, *(1,) * (low.dim() - 2))
@@ -195,7 +223,7 @@ def _near_threshold(program: Program, start: int, stop: int, fed: Tensor) -> NDA
 
 
 def _interval(
-    op: Conv | Linear, x: Tensor, program: Program, margin: float
+    op: Conv | Linear, x: Tensor, program: Program, margin: float, bias: Tensor | float
 ) -> tuple[Tensor, Tensor]:
     stored = program.tensors[f"{op.name}.weight"]
     if stored.dtype == np.uint8:
@@ -211,15 +239,18 @@ def _interval(
             return F.conv2d(x, weight, None, op.stride, 0, op.dilation, op.groups)
 
         s, magnitude = convolve(x, weight), convolve(x.abs(), weight.abs())
-    return s - margin * magnitude, s + margin * magnitude
+    reach = margin * (magnitude + bias)
+    return s - reach, s + reach
 
 
 def _pool(op: MaxPool, x: Tensor) -> Tensor:
     return F.max_pool2d(x, op.size, op.step, op.padding, op.dilation)
 
 
-def _relative(got: NDArray[Any], expected: NDArray[Any]) -> float:
-    largest = float(np.abs(expected).max(initial=0.0))
+def _relative(got: NDArray[Any], expected: NDArray[Any], shift: float) -> float:
+    if not np.isfinite(got).all() or not np.isfinite(expected).all():
+        return float("inf")
+    largest = max(shift, float(np.abs(expected).max(initial=0.0)))
     difference = float(np.abs(got.astype(np.float64) - expected).max(initial=0.0))
     return difference / largest if largest else difference
 

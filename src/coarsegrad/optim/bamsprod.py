@@ -8,6 +8,7 @@ the wrong unit; ``cstar="relative"``, the default, is a coherent one.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, final, get_args
 
@@ -29,7 +30,7 @@ class BAMSProd(torch.optim.Optimizer):
         v     = beta2 v + (1 - beta2) g^2;   vhat = max(vhat, v)
         vt    = clip(vhat, c_l, c_u)                                  (the projection)
         eta'  = eta sqrt(1 - beta2^t) / (1 - beta1^t)
-        W     = clamp(W - eta' m / sqrt(max(vt, eps^2)), box)
+        W     = clamp(W - eta' m / max(sqrt(vt), eps), box)
         rho^2 = clip(sum h (|W| - alpha)^2 / sum h W^2, rho_min^2, 1)
         c     = running mean over steps of kappa^2 rho^2 mean(vhat)   (cstar="relative")
         x     = gamma t
@@ -160,13 +161,34 @@ class BAMSProd(torch.optim.Optimizer):
             narrow(state, group, _constant(vhat, group))
         vtilde = vhat.clamp(state["c_l"], state["c_u"]) if bounded else vhat
         w = parameter.to(m.dtype)
-        w.addcdiv_(m, vtilde.clamp(min=group["eps"] ** 2).sqrt_(), value=-eta)
+        w.addcdiv_(m, vtilde.sqrt().clamp_(min=group["eps"]), value=-eta)
         if bounded and group["box"] is not None:
             w.clamp_(*group["box"])
         if w is not parameter:
             parameter.copy_(w)
         if bounded and group["cstar"] != "constant":
             narrow(state, group, quantization_limit(w, vhat, group))
+        if bounded and group["cstar"] == "relative":
+            _warn_if_stuck(state, vhat, group)
+
+
+def _warn_if_stuck(state: dict[str, Tensor], vhat: Tensor, group: dict[str, Any]) -> None:
+    """Warn when most of a tensor lies far above c_u while the interval should still be wide.
+
+    Sitting at c_u alone is no fault: on small_cnn two thirds do by step 512. Beyond 100 c_u a step
+    is ten times AMSGrad's. Looked at in steps 16, 32, 64, ... only, and while gamma t < 1.
+    """
+    t = int(state["step"].item())
+    if t < 16 or t & (t - 1) or _gamma(group) * t >= 1 or vhat.numel() < 16:
+        return
+    share = (vhat > 100 * state["c_u"]).double().mean().item()
+    if share > 0.5:
+        warnings.warn(
+            f"BAMSProd: {share:.0%} of a tensor of shape {list(vhat.shape)} lies over 100 times "
+            f"above the bound c_u in step {t}: its first gradients were tiny and locked the bound "
+            "low; begin with larger gradients, or raise kappa",
+            stacklevel=4,
+        )
 
 
 def _initial_state(parameter: Tensor, *, bounded: bool) -> dict[str, Tensor]:
@@ -179,6 +201,11 @@ def _initial_state(parameter: Tensor, *, bounded: bool) -> dict[str, Tensor]:
         for name, value in (("c", 0.0), ("c_l", 0.0), ("c_u", math.inf), ("n", 0.0)):
             state[name] = torch.tensor(value, dtype=torch.float64, device=parameter.device)
     return state
+
+
+def _gamma(group: dict[str, Any]) -> float:
+    gamma: float = 1 - group["betas"][1] if group["gamma"] is None else group["gamma"]
+    return gamma
 
 
 def _constant(vhat: Tensor, group: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -218,13 +245,14 @@ def narrow(
 ) -> None:
     """Fold one estimate of c* into the running mean and nest the interval [c_l, c_u] in place.
 
-    While no gradient has been seen (sum(vhat) = 0) nothing changes: c_u = 0 would lock there.
+    While no gradient has been seen (sum(vhat) = 0) nothing changes: c_u = 0 would lock there. Nor
+    does it after an overflow: one NaN in c would make every weight of the tensor NaN.
     """
     c_hat, s_v = estimate
-    seen = s_v > 0
+    seen = (s_v > 0) & torch.isfinite(s_v) & torch.isfinite(c_hat)
     n = state["n"] + 1
     c = state["c"] + (c_hat - state["c"]) / n
-    gamma = 1 - group["betas"][1] if group["gamma"] is None else group["gamma"]
+    gamma = _gamma(group)
     # A constant c* is known before the step it bounds; an estimated one bounds the next step.
     x = gamma * (n if group["cstar"] == "constant" else n + 1)
     c_u = torch.minimum(state["c_u"], torch.maximum(c * (1 + 1 / x), state["c_l"]))

@@ -57,7 +57,7 @@ class Program:
         _check_size("the input", value)
         values, used = [value], set[str]()
         for i, op in enumerate(self.ops):
-            place = f"op {i} ({op.op}{' ' + op.name if hasattr(op, 'name') else ''})"
+            place = f"op {i} ({op.op}{f' {op.name!r}' if hasattr(op, 'name') else ''})"
             value = _after(op, value, _Tensors(place, self.tensors, used), place)
             _check_size(place, value)
             values.append(value)
@@ -139,7 +139,8 @@ def _after(op: Op, value: Value, tensors: _Tensors, place: str) -> Value:
             return Value("bits", value.shape)
         case Affine():
             _require(value.kind in ("sums", "floats"), place, "sums or floats", value)
-            tensors.get(f"{op.name}.affine", ("float32", (2, value.shape[0])))
+            affine = tensors.get(f"{op.name}.affine", ("float32", (2, value.shape[0])))
+            _check_finite(affine, f"{op.name}.affine", place)
             return Value("floats", value.shape)
         case MaxPool():
             return value._replace(shape=_pool_shape(op, value, place))
@@ -161,9 +162,13 @@ def _weight(op: Conv | Linear, tensors: _Tensors) -> str:
         f"{op.name}.weight", ("uint8", (math.ceil(count / 8),)), ("float32", op.shape)
     )
     _check_spare_bits(array, count, f"{op.name}.weight", tensors.place)
-    if array.dtype == np.float32 and not np.isfinite(array).all():
-        raise PackedFileError(f"{tensors.place}: {op.name}.weight holds a non-finite number")
+    _check_finite(array, f"{op.name}.weight", tensors.place)
     return str(array.dtype)
+
+
+def _check_finite(array: NDArray[Any], name: str, place: str) -> None:
+    if not np.isfinite(array).all():
+        raise PackedFileError(f"{place}: {name} holds a non-finite number")
 
 
 def _check_spare_bits(array: NDArray[Any], count: int, name: str, place: str) -> None:
@@ -201,6 +206,9 @@ def _conv_shape(op: Conv, value: Value, place: str) -> tuple[int, int, int]:
     width = _steps(value.shape[2] + left + right, reach[1], op.stride[1], place)
     _check_size(place, Value("floats", (value.shape[0], value.shape[1] + top + bottom,
                                         value.shape[2] + left + right)))  # fmt: skip
+    # What an executor that gathers windows holds at once.
+    gathered = (value.shape[0] * kernel[0] * kernel[1], height, width)
+    _check_size(f"{place}, its windows gathered,", Value("floats", gathered))
     return out, height, width
 
 
@@ -211,6 +219,8 @@ def _pool_shape(op: MaxPool, value: Value, place: str) -> tuple[int, int, int]:
             f"{place} pads by {list(op.padding)}; at most half of its size {list(op.size)}"
         )
     channels, *sizes = value.shape
+    padded = (n + 2 * p for n, p in zip(sizes, op.padding, strict=True))
+    _check_size(place, Value("floats", (channels, *padded)))
     height, width = (
         _steps(n + 2 * p, d * (k - 1), s, place)
         for n, p, d, k, s in zip(sizes, op.padding, op.dilation, op.size, op.step, strict=True)

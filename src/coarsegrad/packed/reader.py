@@ -97,19 +97,25 @@ def _array(name: str, entry: dict[str, Any]) -> NDArray[Any]:
         raise PackedFileError(
             f"tensor {name!r} is {entry['dtype']}; allowed: {', '.join(sorted(_NUMPY))}"
         )
-    array = np.frombuffer(entry["data"], _NUMPY[entry["dtype"]]).reshape(entry["shape"])
+    shape = entry["shape"]
+    if not 1 <= len(shape) <= 4 or 0 in shape:
+        raise PackedFileError(
+            f"tensor {name!r} has the shape {shape}; allowed: 1 to 4 dimensions, none of them 0"
+        )
+    array = np.frombuffer(entry["data"], _NUMPY[entry["dtype"]]).reshape(shape)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def _graph(text: str) -> dict[str, Any]:
     try:
-        graph = json.loads(text)
+        graph = json.loads(text, object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:
         raise PackedFileError(f"its graph is not JSON ({error})") from None
     if not isinstance(graph, dict):
         raise PackedFileError("its graph is not a JSON object")
     # The version comes first: a later one may have other keys.
-    if graph.get("version") != VERSION:
+    version = graph.get("version")
+    if type(version) is not int or version != VERSION:
         raise PackedFileError(
             f"is of version {graph.get('version')!r}; this coarsegrad reads version {VERSION}; "
             "pack the model again, or install the coarsegrad that wrote it"
@@ -118,6 +124,13 @@ def _graph(text: str) -> dict[str, Any]:
     if sorted(graph) != list(needed) or not isinstance(graph["ops"], list):
         raise PackedFileError(f"its graph has the keys {sorted(graph)}; needed: {needed}")
     return graph
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
 
 
 def _op(index: int, entry: Any) -> Op:

@@ -12,6 +12,7 @@ import lightning
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from coarsegrad.errors import TrainError
 from coarsegrad.files import replacing
 from coarsegrad.train.classification import Classifier
 
@@ -36,16 +37,39 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
 @final
 class SaveLast(lightning.Callback):
-    """Write ``last.ckpt`` every so many steps and after each epoch."""
+    """Write ``last.ckpt`` every so many steps, and after each epoch behind ``MetricsTable``.
+
+    The last batch of an epoch is left to the epoch's end: a checkpoint between the two would
+    resume into the next epoch without this one's row and with its means.
+    """
 
     def __init__(self, path: Path, every: int) -> None:
         self.path = path
         self.every = every
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any
+    ) -> None:
         """Save if it is time."""
-        if trainer.global_step % self.every == 0:
-            trainer.save_checkpoint(self.path)
+        if trainer.global_step % self.every == 0 and not trainer.is_last_batch:
+            self._save(trainer, pl_module)
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Save."""
+        self._save(trainer, pl_module)
+
+    def _save(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        # The sign of NaN is +1, so that a loss can stay finite while latent weights are not.
+        for name, parameter in pl_module.named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                raise TrainError(
+                    f"{name} holds NaN or infinity at step {trainer.global_step}; lower the "
+                    f"learning rates, or look for extreme values in the data; {self.path} is from "
+                    "before this step"
+                )
+        trainer.save_checkpoint(self.path)
 
 
 @final
@@ -78,7 +102,7 @@ class MetricsTable(lightning.Callback):
         """Add the epoch's row; the evaluation on held-out images, if any, ran before."""
         assert isinstance(pl_module, Classifier)
         row: Row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
-        row |= {key: float(value) for key, value in pl_module.epoch_metrics().items()}
+        row |= {key: float(value) for key, value in pl_module.finish_epoch().items()}
         if "validation_accuracy" in trainer.callback_metrics:
             row["validation_accuracy"] = float(trainer.callback_metrics["validation_accuracy"])
         self.rows.append(row)

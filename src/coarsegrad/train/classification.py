@@ -65,18 +65,16 @@ class Classifier(lightning.LightningModule):
         self.train_accuracy.update(logits.detach(), y)
         return loss
 
-    def on_train_epoch_end(self) -> None:
-        """Log the epoch's mean loss and accuracy, and begin the next."""
-        self.log_dict(self.epoch_metrics())
-        self.train_loss.reset()
-        self.train_accuracy.reset()
-
-    def epoch_metrics(self) -> dict[str, Tensor]:
-        """Return the mean loss and accuracy over the epoch's batches so far."""
-        return {
+    def finish_epoch(self) -> dict[str, Tensor]:
+        """Log and return the mean loss and accuracy of the epoch, and begin the next."""
+        metrics = {
             "train_loss": self.train_loss.compute(),
             "train_accuracy": self.train_accuracy.compute(),
         }
+        self.log_dict(metrics)
+        self.train_loss.reset()
+        self.train_accuracy.reset()
+        return metrics
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Count the right answers on a batch of held-out training images."""

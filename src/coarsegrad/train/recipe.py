@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from coarsegrad.errors import RecipeError, nearest
 
@@ -22,7 +22,9 @@ _Beta = Annotated[float, Field(ge=0, lt=1)]
 _Count = Annotated[int, Field(ge=1)]
 
 
-@pydantic.dataclasses.dataclass(frozen=True, config=pydantic.ConfigDict(extra="forbid"))
+@pydantic.dataclasses.dataclass(
+    frozen=True, config=pydantic.ConfigDict(extra="forbid", strict=True)
+)
 class Recipe:
     """What to train, on what, and how; a YAML file holds only what differs from the defaults.
 
@@ -45,7 +47,8 @@ class Recipe:
         checkpoint_every: steps between two checkpoints.
 
     Raises:
-        RecipeError: a value outside its range.
+        pydantic.ValidationError: a value outside its range; ``make_recipe`` and ``read_recipe``
+            turn it into a RecipeError.
     """
 
     data: DataName = "mnist"
@@ -91,7 +94,7 @@ def make_recipe(values: Mapping[str, Any], source: str) -> Recipe:
                 f"Allowed: {', '.join(allowed)}"
             )
     try:
-        return TypeAdapter(Recipe).validate_python(dict(values))
+        return Recipe(**values)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "a value"
@@ -142,6 +145,3 @@ def recipe_path(name: str) -> Path:
         f"there is no recipe file {name!r} and no recipe of that name.{nearest(name, names)} "
         f"Recipes: {', '.join(names) or 'none'}"
     )
-
-
-STE_NAMES = get_args(SteName)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -121,6 +122,10 @@ def _fit(
     except SystemExit:
         # Lightning turns Ctrl-C into an exit of its own.
         raise KeyboardInterrupt from None
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        if not resume or module.global_step:
+            raise
+        raise TrainError(f"cannot resume from {checkpoint}: {error}; train afresh") from error
     trainer.save_checkpoint(checkpoint)
     measure = trainer.validate if held_out else trainer.test
     return float(measure(module, evaluation, verbose=False)[0][f"{task.measured_on}_accuracy"])
@@ -143,11 +148,17 @@ def load_run(folder: str | Path) -> tuple[Recipe, nn.Module]:
             )
     recipe = read_recipe(recipe_file)
     net = build_model(recipe)
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     prefix = "net."
-    net.load_state_dict(
-        {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
-    )
+    try:
+        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+        net.load_state_dict(
+            {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
+        )
+    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        raise TrainError(
+            f"{checkpoint} does not hold the weights of {recipe_file}'s {recipe.model}: it is "
+            f"damaged, or one of the two was exchanged ({error}); train again"
+        ) from None
     return recipe, net.eval()
 
 
