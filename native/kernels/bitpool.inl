@@ -33,12 +33,13 @@ inline void combine_rows(const Window& w, const BitImage& in, const uint8_t* fro
     }
 }
 
-// A window of one row of cells, `step` bytes apart.
-inline void pool_columns(const uint8_t* cells, int64_t step, Cells cols, const uint8_t* mask,
+// AND over a window of one row of cells, `step` bytes apart. The compiler unrolls a known WIDTH.
+template <int WIDTH>
+inline void pool_columns(const uint8_t* cells, int64_t step, int32_t width, const uint8_t* mask,
                          int32_t words, uint8_t* to) {
     for (int32_t word = 0; word < words; ++word, cells += 4) {
         uint32_t all = ~0u;
-        for (int32_t kw = cols.from; kw < cols.to; ++kw) all &= load<uint32_t>(cells + kw * step);
+        for (int32_t kw = 0; kw < (WIDTH ? WIDTH : width); ++kw) all &= load<uint32_t>(cells + kw * step);
         put(to + 4 * word, all ^ load<uint32_t>(mask + 4 * word));
     }
 }
@@ -48,21 +49,38 @@ inline void pool_row(const BitPool& pool, const BitImage& in, const uint8_t* ima
                      PoolBuffers& buffers, uint8_t* to, int64_t to_pitch) {
     const Window& w = pool.window;
     const int64_t capacity = PoolBuffers::kBytes / in.pixel_pitch, pitch = in.pixel_pitch;
+    const int64_t step = w.dilation_w * pitch, stride = w.stride_w * pitch;
     int64_t first = 0, end = 0;  // columns in the buffer
-    for (int32_t ow = 0; ow < w.out_w; ++ow, to += to_pitch) {
+    for (int32_t ow = 0; ow < w.out_w;) {
         const Cells cols = inside(ow, w.stride_w, w.pad_w, w.dilation_w, w.kernel_w, w.in_w);
-        if (rows.from >= rows.to || cols.from >= cols.to) {
+        const int32_t width = cols.to - cols.from;
+        uint8_t* at = to + ow * to_pitch;
+        ++ow;
+        if (rows.from >= rows.to || width <= 0) {
             // Without any cell there would be ones, also in the spare bits.
-            __builtin_memset(to, 0, static_cast<size_t>(pool.words) * 4);
+            __builtin_memset(at, 0, static_cast<size_t>(pool.words) * 4);
             continue;
         }
-        if (cols.start + (cols.to - 1) * int64_t{w.dilation_w} >= end) {
-            first = cols.start + cols.from * int64_t{w.dilation_w};
+        const int64_t left = cols.start + cols.from * int64_t{w.dilation_w};
+        int64_t right = left + (width - 1) * int64_t{w.dilation_w};
+        if (right >= end) {
+            first = left;
             end = first + capacity < w.in_w ? first + capacity : w.in_w;
             combine_rows(w, in, image + first * pitch, rows, (end - first) * pitch, buffers);
         }
-        pool_columns(buffers.cells + (cols.start - first) * pitch, w.dilation_w * pitch, cols,
-                     buffers.mask, pool.words, to);
+        const uint8_t* cells = buffers.cells + (left - first) * pitch;
+        if (width != 2) {
+            pool_columns<0>(cells, step, width, buffers.mask, pool.words, at);
+            continue;
+        }
+        pool_columns<2>(cells, step, width, buffers.mask, pool.words, at);
+        // The common case goes on for as long as windows are whole and in the buffer.
+        if (w.kernel_w != 2) continue;
+        for (right += w.stride_w; ow < w.out_w && right < end; ++ow, right += w.stride_w) {
+            cells += stride;
+            at += to_pitch;
+            pool_columns<2>(cells, step, width, buffers.mask, pool.words, at);
+        }
     }
 }
 
