@@ -134,6 +134,128 @@ double time_pack(const std::string& target, int32_t size, int32_t channels, bool
     });
 }
 
+constexpr int kStages = 7;
+const char* const kStageNames[kStages] = {"conv1", "pool1", "conv2", "pool2",
+                                          "conv3", "dense1", "dense2"};
+
+Window square(int32_t size, int32_t kernel, int32_t stride) {
+    return with_output_size({size, size, 0, 0, kernel, kernel, stride, stride, 1, 1, 0, 0}, 0, 0);
+}
+
+// The stages of coarsegrad.models.small_cnn as an executor runs them, on random weights and pixels.
+struct SmallCnn {
+    const KernelTable& table;
+    int32_t images;
+    Bytes weights{1 << 14};
+    std::vector<float> signs, floats, values;
+    std::vector<int32_t> thresholds;
+    PreparedFloats conv1;
+    PreparedBits conv2, conv3, dense1, dense2;
+    BitPool pool1, pool2;
+    BitPlane plane26, plane13, plane11, plane5, plane3, plane1;
+    Bytes scratch;
+
+    SmallCnn(const KernelTable& table, int32_t images) : table(table), images(images) {
+        const auto n = static_cast<size_t>(images);
+        fill_random(weights);
+        uint32_t state = 1;
+        for (int i = 0; i < 288; ++i) signs.push_back(next_random(state) >> 31 ? 1.0f : -1.0f);
+        for (size_t i = 0; i < n * 784; ++i)
+            floats.push_back((static_cast<float>(next_random(state) >> 24) - 128.0f) / 128.0f);
+        thresholds.assign(64, 1);
+        values.resize(n * 10);
+        pool1 = {square(26, 2, 2), 1, weights.as<uint32_t>()};
+        pool2 = {square(11, 2, 2), 2, weights.as<uint32_t>()};
+        plane26 = make_bit_plane(images, 26, 26, 32, 0, 0);
+        plane13 = make_bit_plane(images, 13, 13, 32, 0, 0);
+        plane11 = make_bit_plane(images, 11, 11, 64, 0, 0);
+        plane5 = make_bit_plane(images, 5, 5, 64, 0, 0);
+        plane3 = make_bit_plane(images, 3, 3, 64, 0, 0);
+        plane1 = make_bit_plane(images, 1, 1, 64, 0, 0);
+        prepare();
+        int64_t most = conv1.view.scratch_bytes;
+        for (const PreparedBits* layer : {&conv2, &conv3, &dense1, &dense2})
+            most = std::max(most, layer->view.scratch_bytes);
+        scratch = Bytes(static_cast<size_t>(most));
+    }
+
+    void prepare() {
+        const std::vector<float> zeros(32);
+        FloatLayerSpec first;
+        first.window = square(28, 3, 1);
+        first.in_channels = 1;
+        first.out_channels = 32;
+        first.weights = signs.data();
+        first.finish = Finish::kThreshold;
+        first.thresholds = zeros.data();
+        prepare_floats(first, conv1);
+        prepare_layer(conv2, square(13, 3, 1), 32, 64, Finish::kThreshold);
+        prepare_layer(conv3, square(5, 3, 1), 64, 64, Finish::kThreshold);
+        prepare_layer(dense1, square(3, 3, 1), 64, 64, Finish::kThreshold);
+        prepare_layer(dense2, square(1, 1, 1), 64, 10, Finish::kAffine);
+    }
+
+    void prepare_layer(PreparedBits& layer, Window window, int32_t in, int32_t out, Finish finish) {
+        BitLayerSpec spec;
+        spec.window = window;
+        spec.in_channels = in;
+        spec.out_channels = out;
+        spec.weights = weights.as<uint8_t>();
+        spec.weight_stride = int64_t{in} * window.kernel_h * window.kernel_w;
+        spec.finish = finish;
+        spec.thresholds = thresholds.data();
+        prepare_bits(table, spec, layer);
+    }
+
+    void bits(const PreparedBits& layer, const BitPlane& in, const BitPlane& out) {
+        table.bit_layer(layer.view, in.view, {nullptr, nullptr, nullptr, out.view, Layout::kNHWC},
+                        scratch.as<void>(), 0, bit_layer_items(layer.view, images));
+    }
+
+    void run(int stage) {
+        if (stage == 0)
+            table.float_layer(conv1.view, floats.data(), images,
+                              {nullptr, nullptr, nullptr, plane26.view, Layout::kNHWC},
+                              scratch.as<void>(), 0, float_layer_items(conv1.view, images));
+        if (stage == 1) table.bit_pool(pool1, plane26.view, plane13.view, 0, images * 13);
+        if (stage == 2) bits(conv2, plane13, plane11);
+        if (stage == 3) table.bit_pool(pool2, plane11.view, plane5.view, 0, images * 5);
+        if (stage == 4) bits(conv3, plane5, plane3);
+        if (stage == 5) bits(dense1, plane3, plane1);
+        if (stage == 6)
+            table.bit_layer(dense2.view, plane1.view,
+                            {nullptr, values.data(), nullptr, {}, Layout::kNHWC}, scratch.as<void>(),
+                            0, bit_layer_items(dense2.view, images));
+    }
+};
+
+// Microseconds of every stage of small_cnn, of all in a row, and of preparing its layers.
+nb::dict time_small_cnn(const std::string& target, int32_t images, int repeats) {
+    SmallCnn net(table_named(target), images);
+    nb::dict times;
+    for (int stage = 0; stage < kStages; ++stage)
+        times[kStageNames[stage]] = 1e6 * best_seconds(repeats, [&] { net.run(stage); });
+    times["all"] = 1e6 * best_seconds(repeats, [&] {
+        for (int stage = 0; stage < kStages; ++stage) net.run(stage);
+    });
+    times["prepare"] = 1e6 * best_seconds(std::max(repeats / 10, 1), [&] { net.prepare(); });
+    return times;
+}
+
+// Milliseconds of preparing a dense layer of size x size.
+double time_prepare_dense(const std::string& target, int32_t size, int repeats) {
+    const KernelTable& table = table_named(target);
+    BitLayerSpec spec;
+    spec.window = square(1, 1, 1);
+    spec.in_channels = spec.out_channels = size;
+    spec.weight_stride = size;
+    Bytes weights(static_cast<size_t>(size) * static_cast<size_t>(size) / 8);
+    fill_random(weights);
+    spec.weights = weights.as<uint8_t>();
+    PreparedBits layer;
+    return 1e3 * best_seconds(repeats, [&] { prepare_bits(table, spec, layer); });
+}
+
 // Multiply-accumulates per nanosecond of the target's instructions on registers only.
 double ceiling(const std::string& target, int repeats) {
     const KernelTable& table = table_named(target);
@@ -154,5 +276,9 @@ void bind_timing(nb::module_ m) {
           nb::arg("stride"), nb::arg("pad"), nb::arg("repeats") = 50);
     m.def("time_pack", time_pack, nb::arg("target"), nb::arg("size"), nb::arg("channels"),
           nb::arg("nchw"), nb::arg("repeats") = 50);
+    m.def("time_small_cnn", time_small_cnn, nb::arg("target"), nb::arg("images"),
+          nb::arg("repeats") = 2000);
+    m.def("time_prepare_dense", time_prepare_dense, nb::arg("target"), nb::arg("size"),
+          nb::arg("repeats") = 3);
     m.def("ceiling", ceiling, nb::arg("target"), nb::arg("repeats") = 50);
 }

@@ -1,6 +1,8 @@
 // Memory, bit planes, and float layers.
 #include "prepare.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -71,8 +73,14 @@ Window with_output_size(Window window, int32_t pad_after_h, int32_t pad_after_w)
     return window;
 }
 
-std::string prepare_floats(const FloatLayerSpec& spec, PreparedFloats& out) {
-    out = PreparedFloats{};
+namespace {
+
+// Narrower outputs would leave most of the lanes idle.
+constexpr int32_t kLeastRow = 4, kLeastSignRow = 8;
+// Tables of so many taps fit into the first-level cache.
+constexpr int32_t kMostSignTaps = 64;
+
+std::string refusal(const FloatLayerSpec& spec) {
     if (spec.groups < 1 || spec.in_channels % spec.groups || spec.out_channels % spec.groups)
         return "channels must be divisible by groups";
     if (spec.window.out_h < 1 || spec.window.out_w < 1)
@@ -81,6 +89,74 @@ std::string prepare_floats(const FloatLayerSpec& spec, PreparedFloats& out) {
     if (spec.finish == Finish::kThreshold && spec.groups > 1 &&
         spec.out_channels / spec.groups % kFloatPanel)
         return "sign bits of a grouped float layer need a multiple of 16 output channels per group";
+    return {};
+}
+
+const float* weight_panels(const FloatLayerSpec& spec, const FloatLayer& layer,
+                           std::vector<Bytes>& storage) {
+    const int64_t row = layer.row;
+    float* weights = store<float>(storage, row * kFloatPanel * layer.panels * layer.groups);
+    for (int32_t o = 0; o < spec.out_channels; ++o) {
+        const int64_t in_group = o % layer.group_outputs;
+        float* panel = weights + (int64_t{o / layer.group_outputs} * layer.panels +
+                                  in_group / kFloatPanel) * row * kFloatPanel;
+        for (int64_t k = 0; k < row; ++k)
+            panel[k * kFloatPanel + in_group % kFloatPanel] = spec.weights[o * row + k];
+    }
+    return weights;
+}
+
+// Where the kernel finds its taps, and the scratch memory that holds them.
+void place_taps(FloatLayer& layer, std::vector<Bytes>& storage) {
+    const Window& w = layer.window;
+    const int32_t last = (w.kernel_w - 1) * w.dilation_w, cells = w.kernel_h * w.kernel_w;
+    layer.by_rows = w.out_w >= kLeastRow;
+    layer.phases = std::min(w.stride_w, last + 1);
+    layer.pitch = w.out_w + last / w.stride_w;
+    int32_t* taps = store<int32_t>(storage, layer.row);
+    for (int32_t k = 0; k < layer.row; ++k) {
+        const int32_t line = k / w.kernel_w, column = k % w.kernel_w * w.dilation_w;
+        taps[k] = !layer.by_rows ? k * kFloatBlock
+                                 : static_cast<int32_t>((line * layer.phases + column % w.stride_w) *
+                                                        layer.pitch) + column / w.stride_w;
+    }
+    layer.taps = taps;
+    const int64_t lines = int64_t{layer.row / cells} * w.kernel_h * layer.phases * layer.pitch;
+    const int64_t inputs = layer.by_rows ? lines : int64_t{layer.row} * kFloatBlock;
+    const int64_t tables = int64_t{layer.sign_groups} * 8 * kSignPixels;
+    // Vectors may reach beyond the last pixel of the last line.
+    layer.scratch_bytes =
+        round_up((inputs + kSignPixels + tables + kFloatBlock * kFloatPanel) * 4, 64) + 128;
+}
+
+// An entry holds (+-a) + (+-b) + (+-c) for three taps, number 4 * (c < 0) + 2 * (b < 0) + (a < 0).
+// The side of a channel turns all of its signs.
+void choose_sign_entries(const FloatLayerSpec& spec, FloatLayer& layer, std::vector<Bytes>& storage) {
+    if (spec.finish != Finish::kThreshold || spec.groups > 1 || layer.row > kMostSignTaps ||
+        spec.window.out_w < kLeastSignRow)
+        return;
+    const int64_t count = int64_t{spec.out_channels} * layer.row;
+    if (!std::all_of(spec.weights, spec.weights + count, [](float w) { return std::abs(w) == 1; }))
+        return;
+    layer.sign_groups = (layer.row + 2) / 3;
+    uint16_t* entries = store<uint16_t>(storage, int64_t{spec.out_channels} * layer.sign_groups);
+    layer.sign_entries = entries;
+    for (int32_t o = 0; o < spec.out_channels; ++o)
+        for (int32_t g = 0; g < layer.sign_groups; ++g, ++entries) {
+            int32_t entry = 8 * g;
+            for (int32_t k = 3 * g; k < std::min(3 * g + 3, layer.row); ++k)
+                if ((spec.weights[o * layer.row + k] < 0) != (layer.side[o] < 0))
+                    entry += 1 << (k - 3 * g);
+            *entries = static_cast<uint16_t>(entry * kSignPixels * sizeof(float));
+        }
+}
+
+}  // namespace
+
+std::string prepare_floats(const FloatLayerSpec& spec, PreparedFloats& out) {
+    out = PreparedFloats{};
+    const std::string reason = refusal(spec);
+    if (!reason.empty()) return reason;
     FloatLayer& layer = out.view;
     layer.window = spec.window;
     layer.groups = spec.groups;
@@ -90,16 +166,6 @@ std::string prepare_floats(const FloatLayerSpec& spec, PreparedFloats& out) {
     layer.row = spec.in_channels / spec.groups * spec.window.kernel_h * spec.window.kernel_w;
     layer.panels = static_cast<int32_t>(ceil_div(layer.group_outputs, kFloatPanel));
     layer.finish = spec.finish;
-    const int64_t row = layer.row;
-    float* weights = store<float>(out.storage, row * kFloatPanel * layer.panels * layer.groups);
-    for (int32_t o = 0; o < spec.out_channels; ++o) {
-        const int64_t in_group = o % layer.group_outputs;
-        float* panel = weights + (int64_t{o / layer.group_outputs} * layer.panels +
-                                  in_group / kFloatPanel) * row * kFloatPanel;
-        for (int64_t k = 0; k < row; ++k)
-            panel[k * kFloatPanel + in_group % kFloatPanel] = spec.weights[o * row + k];
-    }
-    layer.weights = weights;
     const int32_t padded = spec.out_channels + kFloatPanel;
     layer.scale = copy_floats(out.storage, spec.scale, spec.out_channels, padded, 1);
     layer.shift = copy_floats(out.storage, spec.shift, spec.out_channels, padded, 0);
@@ -113,13 +179,18 @@ std::string prepare_floats(const FloatLayerSpec& spec, PreparedFloats& out) {
         layer.side = side;
         layer.thresholds = thresholds;
     }
-    layer.scratch_bytes = round_up(row * kFloatBlock * 4 + kFloatBlock * kFloatPanel * 4, 64) + 64;
+    choose_sign_entries(spec, layer, out.storage);
+    if (!layer.sign_entries) layer.weights = weight_panels(spec, layer, out.storage);
+    place_taps(layer, out.storage);
     return {};
 }
 
 int64_t float_layer_items(const FloatLayer& layer, int32_t images) {
-    const int64_t pixels = int64_t{images} * layer.window.out_h * layer.window.out_w;
-    return ceil_div(pixels, kFloatBlock) * layer.groups * layer.panels;
+    const int64_t rows = int64_t{images} * layer.window.out_h;
+    if (layer.sign_entries) return rows;
+    const int64_t blocks =
+        layer.by_rows ? rows : ceil_div(rows * layer.window.out_w, kFloatBlock);
+    return blocks * layer.groups * layer.panels;
 }
 
 }  // namespace coarsegrad

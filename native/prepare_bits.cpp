@@ -72,26 +72,40 @@ void choose_sizes(const KernelTable& table, const BitLayerSpec& spec, BitLayer& 
         round_up(layer.row_pitch * kMaxBlock + indices + counts + wide, kSlack) + kSlack;
 }
 
-// One bit of the weights: input channel `c` of the group at kernel cell `cell`.
-bool weight_bit(const BitLayerSpec& spec, int32_t o, int64_t c, int64_t cell) {
+// `count` <= 57 bits of the weights from bit `at` on, and none of the bytes after the last.
+uint64_t some_bits(const uint8_t* weights, int64_t at, int64_t count) {
+    uint64_t word = 0;
+    const int64_t bytes = ((at & 7) + count + 7) >> 3;
+    for (int64_t i = 0; i < bytes; ++i) word |= uint64_t{weights[(at >> 3) + i]} << (8 * i);
+    return word >> (at & 7) & ((uint64_t{1} << count) - 1);
+}
+
+// One output channel from torch's order, channel after channel, to cell after cell.
+void fill_row(const BitLayerSpec& spec, const BitLayer& layer, int64_t start, uint8_t* row) {
     const int64_t cells = int64_t{spec.window.kernel_h} * spec.window.kernel_w;
-    const int64_t at = o * spec.weight_stride + c * cells + cell;
-    return spec.weights[at >> 3] >> (at & 7) & 1;
+    const int64_t channels = spec.in_channels / spec.groups;
+    if (cells == 1 && start % 8 == 0) {
+        std::memcpy(row, spec.weights + start / 8, static_cast<size_t>(ceil_div(channels, 8)));
+        if (channels % 8) row[channels / 8] &= static_cast<uint8_t>((1 << channels % 8) - 1);
+        return;
+    }
+    constexpr int64_t kSome = 48;
+    for (int64_t c = 0; c < channels; ++c)
+        for (int64_t cell = 0; cell < cells; cell += kSome) {
+            const int64_t count = std::min(kSome, cells - cell);
+            uint64_t word = some_bits(spec.weights, start + c * cells + cell, count);
+            uint8_t* to = row + cell * layer.group_bytes + (c >> 3);
+            for (; word; word >>= 1, to += layer.group_bytes)
+                *to = static_cast<uint8_t>(*to | (word & 1) << (c & 7));
+        }
 }
 
 // [out][weight_pitch], in the order in which kernels gather the input bits.
 Bytes weight_rows(const BitLayerSpec& spec, const BitLayer& layer) {
     // Kernels read four rows at once, also past the last channel.
     Bytes memory(static_cast<size_t>(layer.weight_pitch) * (spec.out_channels + 3));
-    const int64_t cells = int64_t{spec.window.kernel_h} * spec.window.kernel_w;
-    const int64_t channels = spec.in_channels / spec.groups;
-    for (int32_t o = 0; o < spec.out_channels; ++o) {
-        uint8_t* row = memory.as<uint8_t>() + o * layer.weight_pitch;
-        for (int64_t c = 0; c < channels; ++c)
-            for (int64_t cell = 0; cell < cells; ++cell)
-                row[cell * layer.group_bytes + (c >> 3)] |=
-                    static_cast<uint8_t>(weight_bit(spec, o, c, cell) << (c & 7));
-    }
+    for (int32_t o = 0; o < spec.out_channels; ++o)
+        fill_row(spec, layer, o * spec.weight_stride, memory.as<uint8_t>() + o * layer.weight_pitch);
     return memory;
 }
 
@@ -112,18 +126,27 @@ int64_t nibble_lane(int64_t channel, int64_t vector_bytes) {
     return channel / vector_bytes * vector_bytes + 2 * (in % half) + in / half;
 }
 
-void fill_nibbles(const KernelTable& table, const BitLayer& layer, const uint8_t* row,
-                  int64_t channel, uint8_t* panel) {
-    uint8_t* lane = panel + nibble_lane(channel, table.vector_bytes);
+// Byte after byte of all channels: what is written lies together, and what is read stays cached.
+void fill_nibbles(const KernelTable& table, const BitLayer& layer, const uint8_t* rows,
+                  int32_t channels, uint8_t* panel) {
+    std::vector<int64_t> lanes(static_cast<size_t>(channels));
+    for (int32_t c = 0; c < channels; ++c) lanes[c] = nibble_lane(c, table.vector_bytes);
     for (int64_t b = 0; b < layer.row_bytes; ++b) {
-        lane[nibble_position(b, false, layer.row_bytes) * layer.panel] = row[b] & 15;
-        lane[nibble_position(b, true, layer.row_bytes) * layer.panel] = row[b] >> 4;
+        uint8_t* low = panel + nibble_position(b, false, layer.row_bytes) * layer.panel;
+        uint8_t* high = panel + nibble_position(b, true, layer.row_bytes) * layer.panel;
+        const uint8_t* from = rows + b;
+        for (int32_t c = 0; c < channels; ++c, from += layer.weight_pitch) {
+            low[lanes[c]] = *from & 15;
+            high[lanes[c]] = *from >> 4;
+        }
     }
 }
 
-void fill_lanes(const BitLayer& layer, const uint8_t* row, int64_t channel, uint8_t* panel) {
-    for (int64_t b = 0; b < layer.row_bytes; ++b)
-        panel[(b / 4 * layer.panel + channel) * 4 + b % 4] = row[b];
+void fill_lanes(const BitLayer& layer, const uint8_t* rows, int32_t channels, uint8_t* panel) {
+    for (int64_t b = 0; b < layer.row_bytes; b += 4, panel += int64_t{layer.panel} * 4)
+        for (int32_t c = 0; c < channels; ++c)
+            // Rows are zero up to their pitch.
+            std::memcpy(panel + c * 4, rows + c * layer.weight_pitch + b, 4);
 }
 
 Bytes weight_panels(const KernelTable& table, const Bytes& rows, BitLayer& layer) {
@@ -131,15 +154,16 @@ Bytes weight_panels(const KernelTable& table, const Bytes& rows, BitLayer& layer
     layer.panel_bytes = layer.panel * (nibbles ? 3 * int64_t{layer.triples}
                                                : round_up(layer.row_bytes, 4));
     Bytes memory(static_cast<size_t>(layer.panel_bytes) * layer.panels * layer.groups);
-    for (int32_t o = 0; o < layer.out_channels; ++o) {
-        const int32_t in_group = o % layer.group_outputs;
-        const int64_t panel =
-            int64_t{o / layer.group_outputs} * layer.panels + in_group / layer.panel;
-        uint8_t* to = memory.as<uint8_t>() + panel * layer.panel_bytes;
-        const uint8_t* row = rows.as<uint8_t>() + o * layer.weight_pitch;
-        if (nibbles) fill_nibbles(table, layer, row, in_group % layer.panel, to);
-        else fill_lanes(layer, row, in_group % layer.panel, to);
-    }
+    uint8_t* to = memory.as<uint8_t>();
+    for (int32_t group = 0; group < layer.groups; ++group)
+        for (int32_t panel = 0; panel < layer.panels; ++panel, to += layer.panel_bytes) {
+            const int32_t first = panel * layer.panel;
+            const int32_t channels = std::min(layer.panel, layer.group_outputs - first);
+            const uint8_t* from = rows.as<uint8_t>() +
+                                  (int64_t{group} * layer.group_outputs + first) * layer.weight_pitch;
+            if (nibbles) fill_nibbles(table, layer, from, channels, to);
+            else fill_lanes(layer, from, channels, to);
+        }
     return memory;
 }
 
@@ -171,18 +195,28 @@ std::vector<Taps> classes_of(const std::vector<Taps>& valid, bool alike, uint16_
     return classes;
 }
 
-// sum = base - 2 * count, where a padded cell of value 0 was counted as if it held +1.
-int32_t base_of(const BitLayerSpec& spec, int32_t o, const Taps& rows, const Taps& cols) {
-    const int32_t channels = spec.in_channels / spec.groups;
-    int64_t base = bits_of_row(spec);
-    for (size_t kh = 0; kh < rows.size(); ++kh)
-        for (size_t kw = 0; kw < cols.size(); ++kw) {
-            if (rows[kh] && cols[kw]) continue;
-            base -= channels;
-            for (int32_t c = 0; c < channels; ++c)
-                base += 2 * weight_bit(spec, o, c, static_cast<int64_t>(kh * cols.size() + kw));
+// Products of the weights of each output channel and kernel cell with an input of +1: [out][cell].
+std::vector<int32_t> sums_of_cells(const BitLayerSpec& spec, const BitLayer& layer,
+                                   const uint8_t* rows) {
+    const int64_t cells = int64_t{spec.window.kernel_h} * spec.window.kernel_w;
+    std::vector<int32_t> sums;
+    sums.reserve(static_cast<size_t>(spec.out_channels * cells));
+    for (int32_t o = 0; o < spec.out_channels; ++o)
+        for (int64_t cell = 0; cell < cells; ++cell) {
+            const uint8_t* from = rows + o * layer.weight_pitch + cell * layer.group_bytes;
+            int32_t minus = 0;
+            for (int32_t i = 0; i < layer.group_bytes; ++i) minus += __builtin_popcount(from[i]);
+            sums.push_back(spec.in_channels / spec.groups - 2 * minus);
         }
-    return static_cast<int32_t>(base);
+    return sums;
+}
+
+// sum = base - 2 * count, where a padded cell of value 0 was counted as if it held +1.
+int32_t base_of(int64_t bits, const int32_t* cell_sums, const Taps& rows, const Taps& cols) {
+    for (size_t kh = 0; kh < rows.size(); ++kh)
+        for (size_t kw = 0; kw < cols.size(); ++kw)
+            if (!rows[kh] || !cols[kw]) bits -= cell_sums[kh * cols.size() + kw];
+    return static_cast<int32_t>(bits);
 }
 
 // sum < threshold  <=>  2 * count > base - threshold  <=>  count > floor((base - threshold) / 2).
@@ -190,7 +224,8 @@ int32_t limit_of(int64_t base, int64_t threshold, int64_t bits) {
     return static_cast<int32_t>(std::clamp<int64_t>((base - threshold) >> 1, -1, bits));
 }
 
-void fill_tables(const BitLayerSpec& spec, BitLayer& layer, std::vector<Bytes>& storage) {
+void fill_tables(const BitLayerSpec& spec, const uint8_t* weight_rows, BitLayer& layer,
+                 std::vector<Bytes>& storage) {
     const Window& w = spec.window;
     const bool alike = spec.pad_value != 0;
     auto* row_border = store<uint16_t>(storage, w.out_h);
@@ -206,10 +241,12 @@ void fill_tables(const BitLayerSpec& spec, BitLayer& layer, std::vector<Bytes>& 
     const int64_t cells = static_cast<int64_t>(rows.size() * cols.size()) * stride;
     auto* base = store<int32_t>(storage, cells);
     layer.base = base;
+    const std::vector<int32_t> cell_sums = sums_of_cells(spec, layer, weight_rows);
+    const size_t taps = cell_sums.size() / static_cast<size_t>(spec.out_channels);
     for (int64_t border = 0; border < cells / stride; ++border)
         for (int32_t o = 0; o < spec.out_channels; ++o)
-            base[border * stride + o] =
-                base_of(spec, o, rows[border / cols.size()], cols[border % cols.size()]);
+            base[border * stride + o] = base_of(bits, cell_sums.data() + o * taps,
+                                                rows[border / cols.size()], cols[border % cols.size()]);
     if (spec.finish != Finish::kThreshold) return;
     auto* limits = store<int32_t>(storage, cells);
     auto* limits16 = store<int16_t>(storage, cells);
@@ -244,11 +281,11 @@ std::string prepare_bits(const KernelTable& table, const BitLayerSpec& spec, Pre
     }
     // One pixel at a time is counted fastest along plain rows; only dense layers meet that case.
     const bool dense = spec.window.in_h == 1 && spec.window.in_w == 1;
+    fill_tables(spec, rows.as<uint8_t>(), layer, out.storage);
     if (!layer.panel_weights || dense) {
         out.storage.push_back(std::move(rows));
         layer.row_weights = out.storage.back().as<uint8_t>();
     }
-    fill_tables(spec, layer, out.storage);
     layer.scale = copy_floats(out.storage, spec.scale, spec.out_channels, layer.padded_outputs, 1);
     layer.shift = copy_floats(out.storage, spec.shift, spec.out_channels, layer.padded_outputs, 0);
     return {};

@@ -79,10 +79,25 @@ struct FloatLayer {
     int32_t panels;  // of one group
     const float* weights;
     Finish finish;
-    const float *scale, *shift;       // kAffine
+    const float *scale, *shift;      // kAffine
     const float *side, *thresholds;  // kThreshold: bit = side * sum < threshold, side = +-1
     int64_t scratch_bytes;
+    // Convolutions with room for a few pixels in a row work along output rows, on copies of the
+    // input rows under the kernel with the padding filled in. A copy has one piece of `pitch`
+    // floats for each of `phases` columns modulo the stride, so that neighbouring output pixels
+    // read neighbouring floats. Other layers gather blocks of kFloatBlock pixels.
+    bool by_rows;
+    int32_t phases;
+    int64_t pitch;
+    const int32_t* taps;  // [row]: floats from the start of the copies or of the gathered block
+    // Where all weights are +-1: for each output channel the table entries of every three taps, as
+    // offsets in bytes; or null.
+    const uint16_t* sign_entries;
+    int32_t sign_groups;
 };
+
+// Sums and differences of three taps at this many neighbouring pixels: an entry of the table.
+constexpr int32_t kSignPixels = 32;
 
 constexpr int32_t kFloatPanel = 16;
 
@@ -115,7 +130,7 @@ struct KernelTable {
     // Items: images * out_h.
     void (*bit_pool)(const BitPool&, const BitImage& in, const BitImage& out, int64_t begin,
                      int64_t end);
-    // Items: ceil(out pixels / kFloatBlock) * groups * panels.
+    // Items: float_layer_items().
     void (*float_layer)(const FloatLayer&, const float*, int32_t images, const Results&,
                         void* scratch, int64_t begin, int64_t end);
     // Items: images * out_h for NHWC, images * channels for NCHW.

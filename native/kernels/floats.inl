@@ -1,5 +1,5 @@
-// Float convolution and dense layers: gathers the inputs of a block of output pixels as [k][pixel],
-// then multiplies with panels of kFloatPanel output channels held in lanes.
+// Float dense layers and narrow convolutions: gathers the inputs of a block of output pixels as
+// [k][pixel], then multiplies with panels of kFloatPanel output channels held in lanes.
 
 constexpr int kFloatParts = kFloatPanel / kInts;
 // As many pixels as keep all sums in registers.
@@ -68,23 +68,25 @@ inline void gather_floats(const FloatLayer& layer, const float* x, const Place* 
             }
 }
 
+// Pixel p finds tap k at x[taps[k] + p].
 template <int P>
-void float_tile(const float* columns, const float* weights, int row, float* sums) {
+void float_tile(const float* x, const int32_t* taps, const float* weights, int row, float* sums) {
     Floats total[P][kFloatParts];
 #pragma GCC unroll 8
     for (int p = 0; p < P; ++p)
 #pragma GCC unroll 4
         for (int r = 0; r < kFloatParts; ++r) total[p][r] = Floats{};
-    for (int k = 0; k < row; ++k, columns += kFloatBlock, weights += kFloatPanel) {
+    for (int k = 0; k < row; ++k, weights += kFloatPanel) {
+        const float* tap = x + taps[k];
         Floats part[kFloatParts];
 #pragma GCC unroll 4
         for (int r = 0; r < kFloatParts; ++r) part[r] = load<Floats>(weights + r * kInts);
 #pragma GCC unroll 8
         for (int p = 0; p < P; ++p) {
-            const Floats x = spread(columns[p]);
+            const Floats pixel = spread(tap[p]);
 #pragma GCC unroll 4
             for (int r = 0; r < kFloatParts; ++r)
-                total[p][r] = multiply_add(x, part[r], total[p][r]);
+                total[p][r] = multiply_add(pixel, part[r], total[p][r]);
         }
     }
 #pragma GCC unroll 8
@@ -150,10 +152,9 @@ inline void finish_floats(const FloatLayer& layer, const Results& out, const Pla
                      kFloatPanel);
 }
 
-void float_layer(const FloatLayer& layer, const float* x, int32_t images, const Results& out,
-                 void* scratch, int64_t begin, int64_t end) {
+void gathered_layer(const FloatLayer& layer, const float* x, int32_t images, const Results& out,
+                    float* sums, int64_t begin, int64_t end) {
     const int64_t pixels = int64_t{images} * layer.window.out_h * layer.window.out_w;
-    float* sums = static_cast<float*>(scratch);
     float* columns = sums + kFloatBlock * kFloatPanel;
     Place places[kFloatBlock];
     int64_t current = -1;
@@ -174,7 +175,8 @@ void float_layer(const FloatLayer& layer, const float* x, int32_t images, const 
         if (count == 1) float_row(columns, weights, layer.row, sums);
         else
             for (int p = 0; p < count; p += kFloatPixels)
-                float_tile<kFloatPixels>(columns + p, weights, layer.row, sums + p * kFloatPanel);
+                float_tile<kFloatPixels>(columns + p, layer.taps, weights, layer.row,
+                                         sums + p * kFloatPanel);
         const int32_t first = panel * kFloatPanel;
         finish_floats(layer, out, places, count,
                       Span{group * layer.group_outputs + first,

@@ -60,7 +60,14 @@ void pack(const float* x, Layout layout, int32_t channels, int32_t h, int32_t w,
             pack_planes(from, plane, channels, w, first, last, out, image);
             continue;
         }
-        for (int64_t p = first; p < last; ++p)
-            pack_pixels_nhwc(from + p * channels, channels, packed_pixel(out, image, w, p));
+        uint8_t* to = packed_pixel(out, image, w, first);
+        int64_t column = first % w;
+        for (int64_t p = first; p < last; ++p) {
+            pack_pixels_nhwc(from + p * channels, channels, to);
+            to += out.pixel_pitch;
+            if (++column < w) continue;
+            column = 0;
+            to += out.row_pitch - w * out.pixel_pitch;
+        }
     }
 }

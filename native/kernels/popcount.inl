@@ -27,11 +27,13 @@ inline void differing_bits4(const uint8_t* a, const uint8_t* b, int64_t pitch, i
         const int64_t end = k + 31 * 32 < bytes ? k + 31 * 32 : bytes;
         __m256i sum[4] = {zero, zero, zero, zero};
         for (; k < end; k += 32) {
+            // The rows are too short for the hardware to foresee the next four, which together
+            // have two lines for each vector of a row.
+            _mm_prefetch(b + 4 * pitch + 4 * k, _MM_HINT_T0);
+            _mm_prefetch(b + 4 * pitch + 4 * k + 64, _MM_HINT_T0);
             const __m256i from = load<__m256i>(a + k);
 #pragma GCC unroll 4
             for (int r = 0; r < 4; ++r) {
-                // The rows are too short for the hardware to foresee the next ones.
-                _mm_prefetch(b + (r + 4) * pitch + k, _MM_HINT_T0);
                 const __m256i x = from ^ load<__m256i>(b + r * pitch + k);
                 const __m256i low = _mm256_shuffle_epi8(table, x & mask);
                 const __m256i high = _mm256_shuffle_epi8(table, _mm256_srli_epi16(x, 4) & mask);

@@ -3,5 +3,7 @@
 #include "pack.inl"
 #include "bitpool.inl"
 #include "floats.inl"
+#include "floatrows.inl"
+#include "floatsigns.inl"
 #include "floatpool.inl"
 #include "ceiling.inl"

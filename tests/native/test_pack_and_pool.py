@@ -49,6 +49,19 @@ def test_bit_pool(target, channels, kernel, stride, padding, dilation, pieces):
     np.testing.assert_array_equal(bits_to_signs(got, channels), pooled(-1, np.max))
 
 
+@pytest.mark.parametrize(
+    ("width", "channels", "kernel"), [(700, 33, 3), (300, 64, 2), (9, 9000, 2), (5, 7000, 3)]
+)
+def test_bit_pool_of_wide_rows_and_of_large_pixels(target, width, channels, kernel):
+    rng = np.random.default_rng(0)
+    x = signs(rng, 1, 4, width, channels)
+    everyone = (rng.random(channels) < 0.5).astype(np.uint8)
+    cells = windows(x, (kernel, kernel), (1, 2), (0, 0), (1, 1), 0)
+    want = np.where(everyone, cells.min(axis=(3, 4)), cells.max(axis=(3, 4)))
+    got = testing.bit_pool(target, x, (kernel, kernel), (1, 2), all_mask=everyone)
+    np.testing.assert_array_equal(bits_to_signs(got, channels), want)
+
+
 @pytest.mark.parametrize("channels", [1, 5, 32])
 @pytest.mark.parametrize(("kernel", "stride", "padding", "dilation"), POOLS)
 @pytest.mark.parametrize("nchw", [False, True])
