@@ -11,13 +11,22 @@ endif
 INSTALLED := $(VENV)/.installed
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find native -type f)
 
-.PHONY: demo test test-slow lint tune accuracy bench-runtime native-asan clean
+.PHONY: demo test test-pure test-slow lint tune accuracy bench-runtime native-asan clean
 
 demo: $(INSTALLED)  ## train, pack, verify and compare a binary network; a few minutes
 	$(RUN)/coarsegrad demo
 
 test: $(INSTALLED)  ## everything that takes seconds
 	$(RUN)/python -m pytest -q -n 2 --dist worksteal
+
+test-pure: $(INSTALLED)  ## the build without the native module
+	test -x .venv-pure/bin/python || $(RUN)/python -m venv --without-pip .venv-pure
+	echo "$(abspath $(wildcard $(VENV)/lib/python*/site-packages))" > "$$(echo .venv-pure/lib/python*/site-packages)/torch.pth"
+	$(RUN)/python -m pip --python .venv-pure/bin/python install -q --no-deps --force-reinstall \
+	    -C cmake.define.COARSEGRAD_NATIVE=OFF -C build-dir=build/pure .
+	.venv-pure/bin/python -c "import sys, coarsegrad.runtime as r; sys.exit(len(r.targets()) != 1)"
+	.venv-pure/bin/python -m pytest -q tests/runtime tests/packed tests/deploy \
+	    -W "ignore:the native module is not built:RuntimeWarning"
 
 test-slow: $(INSTALLED)  ## the rest: clean installs, start-up times
 	$(RUN)/python -m pytest -q -m slow -s
@@ -45,4 +54,4 @@ $(INSTALLED): $(SOURCES)
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-pure build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -164,6 +164,7 @@ def demo(
     folder: Annotated[Path, typer.Option("--run", help="The run folder.")] = Path("runs/demo"),
 ) -> None:
     """Train a binary network on digits, pack it, prove it, compare sizes. A few minutes."""
+    from coarsegrad.bench import compare
     from coarsegrad.train import read_recipe, recipe_path
 
     name, note = _demo_recipe()
@@ -179,6 +180,8 @@ def demo(
     verify(folder, None, 1000)
     print("4. Compare")
     _print_comparison(recipe, net, out, result, (size, floats))
+    print("5. Time it beside its float twin, one image at a time, one thread")
+    _print_bench(compare(out, rounds=7))
     print(f"packed file: {out}\nrun it without PyTorch: coarsegrad predict {out} X.npy")
 
 

@@ -166,7 +166,7 @@ def _engine(program: Program, target: str | None, threads: int) -> Engine | None
         _say_once("the native module is not built into this install; packed files run in numpy")
         return None
     try:
-        return native.build(program, wanted, threads)
+        engine = native.build(program, wanted, threads)
     except native.UnsupportedError as error:
         if wanted is not None:
             raise TargetError(
@@ -174,6 +174,11 @@ def _engine(program: Program, target: str | None, threads: int) -> Engine | None
             ) from None
         _say_once(f"the native engine has no {error}; this network runs in numpy")
         return None
+    if wanted is None and engine.target == "generic":
+        _say_once(
+            "this CPU has none of the instruction sets with fast bit kernels; using 'generic'"
+        )
+    return engine
 
 
 def _say_once(message: str) -> None:
