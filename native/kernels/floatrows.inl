@@ -75,7 +75,7 @@ inline void plane_tiles(const FloatLayer& layer, const float* lines, const float
                         float* to) {
     const Window& w = layer.window;
     const int64_t plane = int64_t{w.out_h} * w.out_w;
-    for (int32_t column = 0; column < w.out_w;) {
+    for (int32_t column = 0; column < w.out_w; column += 2 * kInts) {
         const bool two = w.out_w - column >= 2 * kInts;
         for (int32_t c = 0; c < span.channels; c += kPlaneChannels) {
             const Span few{span.first + c, span.channels - c};
@@ -84,7 +84,6 @@ inline void plane_tiles(const FloatLayer& layer, const float* lines, const float
             if (two) plane_tile<2>(layer, from, weights + c, few, at, plane);
             else plane_tile<1>(layer, from, weights + c, few, at, plane);
         }
-        column += two ? 2 * kInts : kInts;
     }
 }
 
