@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 SHAPES = [(56, 64), (28, 128), (14, 256), (7, 512)]
+BATCHES = (1, 64)
 ROUNDS = 5
 
 
@@ -45,7 +46,56 @@ def torch_times() -> dict[str, float]:
                 times[name] = min(times.get(name, took), took)
         linear, x = torch.nn.Linear(4096, 4096, bias=False), torch.randn(1, 4096)
         times["linear"] = best(lambda: linear(x), 40)
+        net = float_twin()
+        for images in BATCHES:
+            x = torch.randn(images, 1, 28, 28)
+            for layout in (torch.contiguous_format, torch.channels_last):
+                net, given = net.to(memory_format=layout), x.to(memory_format=layout)
+                took = best(lambda net=net, given=given: net(given), 20 + 400 // images)
+                name = f"small_cnn {images}"
+                times[name] = min(times.get(name, took), took)
     return times
+
+
+def float_twin():
+    """Return the float32 network that small_cnn stands for, batch normalisation fused."""
+    from torch.nn import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
+
+    return Sequential(
+        *(Conv2d(1, 32, 3), ReLU(), MaxPool2d(2)),
+        *(Conv2d(32, 64, 3), ReLU(), MaxPool2d(2)),
+        *(Conv2d(64, 64, 3), ReLU(), Flatten()),
+        *(Linear(576, 64), ReLU(), Linear(64, 10)),
+    ).eval()
+
+
+def onnxruntime_time() -> float | None:
+    """Best microseconds of the float twin at batch 1 in ONNX Runtime; None where not installed."""
+    try:
+        import onnx  # noqa: F401, needed by the export
+        import onnxruntime
+    except ImportError:
+        return None
+    import io
+    import warnings
+
+    import torch
+
+    file, x = io.BytesIO(), torch.randn(1, 1, 28, 28)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(float_twin(), (x,), file, dynamo=False, input_names=["x"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        file.getvalue(), options, providers=["CPUExecutionProvider"]
+    )
+    given, found = {"x": x.numpy()}, float("inf")
+    for _ in range(3000):
+        start = time.perf_counter()
+        session.run(None, given)
+        found = min(found, time.perf_counter() - start)
+    return found * 1e6
 
 
 def torch_in_subprocess(isa: str) -> dict[str, float]:
@@ -80,6 +130,13 @@ def our_times(target: str) -> dict[str, float]:
     times["linear"] = (
         testing.time_bit_layer(target, 1, 1, 4096, 4096, 1, 1, 0, "sums", 1, 200) * 1e6
     )
+    for images in BATCHES:
+        stages = testing.time_small_cnn(target, images, 40 + 2000 // images)
+        times[f"small_cnn {images}"] = stages["all"]
+    # Stages one by one, and the preparation of all, of batch 1.
+    for name, took in testing.time_small_cnn(target, 1, 2000).items():
+        times[f"small_cnn {name}"] = took
+    times["prepare dense"] = testing.time_prepare_dense(target, 4096) * 1e3
     return times
 
 
@@ -128,6 +185,29 @@ def rows(ours: dict[str, float], peer: dict[str, float]) -> list[tuple[str, str,
             f"{ratio:.0f}x {'pass' if ratio >= 60 else 'short'} (60x)",
         )
     )
+    found.extend(network_rows(ours, peer))
+    return found
+
+
+def network_rows(ours: dict[str, float], peer: dict[str, float]) -> list[tuple[str, str, str]]:
+    def against(images: int, times: float, name: str, need: float) -> tuple[str, str, str]:
+        mine = ours[f"small_cnn {images}"]
+        verdict = f"{times / mine:.1f}x {'pass' if times / mine >= need else 'short'} ({need:.0f}x)"
+        return f"small_cnn x{images}", f"{mine:.1f} us; {name} {times:.0f} us", verdict
+
+    found = [against(1, peer["small_cnn 1"], "torch float32", 5)]
+    if "onnxruntime" in peer:
+        found.append(against(1, peer["onnxruntime"], "ONNX Runtime float32", 2))
+    found.append(against(64, peer["small_cnn 64"], "torch float32", 4))
+    stages = ("conv1", "pool1", "conv2", "pool2", "conv3", "dense1", "dense2")
+    parts = ", ".join(f"{stage} {ours[f'small_cnn {stage}']:.2f}" for stage in stages)
+    found.append(("small_cnn stages", parts, "us"))
+    for what, took, limit in (
+        ("small_cnn", ours["small_cnn prepare"] / 1e3, 0.5),
+        ("4096x4096", ours["prepare dense"] / 1e3, 100),
+    ):
+        verdict = f"{'pass' if took < limit else 'short'} (< {limit:g} ms)"
+        found.append((f"prepare {what}", f"{took:.2f} ms", verdict))
     return found
 
 
@@ -145,13 +225,16 @@ def main() -> None:
     for _ in range(ROUNDS):
         merge(ours, our_times(args.target))
         merge(peer, torch_in_subprocess(isa))
+    runtime = onnxruntime_time()
+    if runtime is not None:
+        peer["onnxruntime"] = runtime
     print(
         f"target {args.target}, one thread, against torch {peer['version']} float32, best of NCHW"
         f" and channels_last, ONEDNN_MAX_CPU_ISA={isa}; ceiling {ours['ceiling']:.0f} MAC/ns;"
         f" load {os.getloadavg()[0]:.1f}"
     )
     for name, what, verdict in rows(ours, peer):
-        print(f"{name:18} {verdict:18} {what}")
+        print(f"{name:18} {verdict:20} {what}")
     if args.json:
         args.json.write_text(json.dumps({"ours": ours, "torch": peer}, indent=1))
 

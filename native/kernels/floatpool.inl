@@ -2,7 +2,8 @@
 
 inline float pooled(float so_far, float x, bool average) {
     if (average) return so_far + x;
-    return x > so_far || x != x ? x : so_far;
+    // No short circuit: random floats would make it jump wrongly every second time.
+    return (x > so_far) | (x != x) ? x : so_far;
 }
 
 inline float pool_start(bool average) { return average ? 0.0f : -__builtin_inff(); }
@@ -42,22 +43,64 @@ inline void pool_row_nhwc(const FloatPool& pool, const float* image, int32_t oh,
     }
 }
 
-inline void pool_plane(const FloatPool& pool, const float* plane, float* to) {
+// Output columns [from, to) whose cell `kw` lies inside the image.
+inline void columns_of(const Window& w, int32_t kw, int32_t& from, int32_t& to) {
+    const int32_t start = kw * w.dilation_w - w.pad_w, room = w.in_w - 1 - start;
+    from = start < 0 ? (-start + w.stride_w - 1) / w.stride_w : 0;
+    to = room < 0 ? 0 : smaller(room / w.stride_w + 1, w.out_w);
+}
+
+// One cell of all windows of a row. The compiler makes vectors of a known STRIDE.
+template <bool AVERAGE, int STRIDE>
+inline void pool_cell(const float* row, int32_t stride, int32_t count, float* to) {
+    for (int32_t i = 0; i < count; ++i) to[i] = pooled(to[i], row[i * (STRIDE ? STRIDE : stride)], AVERAGE);
+}
+
+// Rows of a pixel or a few, as of a global average: window after window.
+template <bool AVERAGE>
+inline void pool_narrow_plane(const FloatPool& pool, const float* plane, float* to) {
     const Window& w = pool.window;
     for (int32_t oh = 0; oh < w.out_h; ++oh) {
         const Cells rows = cell_rows(w, oh);
         for (int32_t ow = 0; ow < w.out_w; ++ow) {
             const Cells cols = cell_columns(w, ow);
-            float result = pool_start(pool.average);
-            for (int32_t kh = rows.from; kh < rows.to; ++kh)
+            float result = pool_start(AVERAGE);
+            for (int32_t kh = rows.from; kh < rows.to; ++kh) {
+                const float* row = plane + (rows.start + kh * w.dilation_h) * int64_t{w.in_w} + cols.start;
                 for (int32_t kw = cols.from; kw < cols.to; ++kw)
-                    result = pooled(result,
-                                    plane[int64_t{rows.start + kh * w.dilation_h} * w.in_w +
-                                          cols.start + kw * w.dilation_w],
-                                    pool.average);
-            *to++ = pool.average ? result / pool_cells(pool, rows, cols) : result;
+                    result = pooled(result, row[kw * w.dilation_w], AVERAGE);
+            }
+            *to++ = AVERAGE ? result / pool_cells(pool, rows, cols) : result;
         }
     }
+}
+
+template <bool AVERAGE>
+inline void pool_wide_plane(const FloatPool& pool, const float* plane, float* to) {
+    const Window& w = pool.window;
+    for (int32_t oh = 0; oh < w.out_h; ++oh, to += w.out_w) {
+        const Cells rows = cell_rows(w, oh);
+        for (int32_t ow = 0; ow < w.out_w; ++ow) to[ow] = pool_start(AVERAGE);
+        for (int32_t kw = 0; kw < w.kernel_w; ++kw) {
+            int32_t from, end;
+            columns_of(w, kw, from, end);
+            const int64_t v = int64_t{from} * w.stride_w + kw * w.dilation_w - w.pad_w;
+            for (int32_t kh = rows.from; kh < rows.to; ++kh) {
+                const float* row = plane + (rows.start + kh * w.dilation_h) * int64_t{w.in_w} + v;
+                if (w.stride_w == 1) pool_cell<AVERAGE, 1>(row, 1, end - from, to + from);
+                else if (w.stride_w == 2) pool_cell<AVERAGE, 2>(row, 2, end - from, to + from);
+                else pool_cell<AVERAGE, 0>(row, w.stride_w, end - from, to + from);
+            }
+        }
+        if (AVERAGE)
+            for (int32_t ow = 0; ow < w.out_w; ++ow) to[ow] /= pool_cells(pool, rows, cell_columns(w, ow));
+    }
+}
+
+template <bool AVERAGE>
+inline void pool_plane(const FloatPool& pool, const float* plane, float* to) {
+    if (pool.window.out_w < kInts) pool_narrow_plane<AVERAGE>(pool, plane, to);
+    else pool_wide_plane<AVERAGE>(pool, plane, to);
 }
 
 void float_pool(const FloatPool& pool, const float* in, float* out, int64_t begin, int64_t end) {
@@ -65,7 +108,10 @@ void float_pool(const FloatPool& pool, const float* in, float* out, int64_t begi
     const int64_t in_plane = int64_t{w.in_h} * w.in_w, out_plane = int64_t{w.out_h} * w.out_w;
     for (int64_t item = begin; item < end; ++item) {
         if (pool.layout == Layout::kNCHW) {
-            pool_plane(pool, in + item * in_plane, out + item * out_plane);
+            const float* from = in + item * in_plane;
+            float* to = out + item * out_plane;
+            if (pool.average) pool_plane<true>(pool, from, to);
+            else pool_plane<false>(pool, from, to);
             continue;
         }
         const int64_t image = item / w.out_h;

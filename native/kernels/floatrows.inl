@@ -40,10 +40,60 @@ inline int next_tile(int left) {
     return even % kFloatPixels == 0 || kFloatPixels < kFewPixels ? kFloatPixels : kFewPixels;
 }
 
+// A few output channels at V vectors of neighbouring pixels in lanes, so that results for channel
+// planes need no transposition.
+constexpr int kPlaneChannels = 4;
+
+template <int V>
+void plane_tile(const FloatLayer& layer, const float* x, const float* weights, Span span, float* to,
+                int64_t plane) {
+    Floats total[kPlaneChannels][V];
+#pragma GCC unroll 4
+    for (int c = 0; c < kPlaneChannels; ++c)
+#pragma GCC unroll 2
+        for (int v = 0; v < V; ++v) total[c][v] = Floats{};
+    for (int k = 0; k < layer.row; ++k, weights += kFloatPanel) {
+        const float* tap = x + layer.taps[k];
+        Floats part[V];
+#pragma GCC unroll 2
+        for (int v = 0; v < V; ++v) part[v] = load<Floats>(tap + v * kInts);
+#pragma GCC unroll 4
+        for (int c = 0; c < kPlaneChannels; ++c) {
+            const Floats weight = spread(weights[c]);
+#pragma GCC unroll 2
+            for (int v = 0; v < V; ++v) total[c][v] = multiply_add(weight, part[v], total[c][v]);
+        }
+    }
+    for (int c = 0; c < span.channels && c < kPlaneChannels; ++c, to += plane) {
+        const Floats scale = spread(layer.scale[span.first + c]);
+        const Floats shift = spread(layer.shift[span.first + c]);
+        for (int v = 0; v < V; ++v) put(to + v * kInts, total[c][v] * scale + shift);
+    }
+}
+
+inline void plane_tiles(const FloatLayer& layer, const float* lines, const float* weights, Span span,
+                        float* to) {
+    const Window& w = layer.window;
+    const int64_t plane = int64_t{w.out_h} * w.out_w;
+    for (int32_t column = 0; column < w.out_w; column += 2 * kInts) {
+        const bool two = w.out_w - column >= 2 * kInts;
+        for (int32_t c = 0; c < span.channels; c += kPlaneChannels) {
+            const Span few{span.first + c, span.channels - c};
+            const float* from = lines + column;
+            float* at = to + c * plane + column;
+            if (two) plane_tile<2>(layer, from, weights + c, few, at, plane);
+            else plane_tile<1>(layer, from, weights + c, few, at, plane);
+        }
+    }
+}
+
 void layer_by_rows(const FloatLayer& layer, const float* x, const Results& out, float* sums,
                    int64_t begin, int64_t end) {
     const Window& w = layer.window;
     float* lines = sums + kFloatBlock * kFloatPanel;
+    // Idle lanes would cost more than transpositions.
+    const bool planes = layer.finish == Finish::kAffine && out.values_layout == Layout::kNCHW &&
+                        w.out_w % kInts == 0;
     int64_t current = -1;
     for (int64_t item = begin; item < end; ++item) {
         const int64_t copied = item / layer.panels, row = copied / layer.groups;
@@ -58,6 +108,12 @@ void layer_by_rows(const FloatLayer& layer, const float* x, const Results& out, 
         const int32_t first = panel * kFloatPanel;
         const Span span{group * layer.group_outputs + first,
                         smaller(kFloatPanel, layer.group_outputs - first)};
+        if (planes) {
+            const int64_t channel = int64_t{image} * layer.out_channels + span.first;
+            plane_tiles(layer, lines, weights, span,
+                        out.values + (channel * w.out_h + oh) * w.out_w);
+            continue;
+        }
         for (int32_t column = 0; column < w.out_w;) {
             Place places[kFloatBlock];
             int count = 0;

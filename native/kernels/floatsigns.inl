@@ -33,11 +33,11 @@ void sign_tables(const FloatLayer& layer, const float* lines, float* table) {
 // Bits of channels [first, first + channels) at V vectors of pixels: a word per lane.
 template <int V>
 void sign_words(const FloatLayer& layer, const float* table, int32_t first, int32_t channels,
-                Ints* words) {
+                Words* words) {
     const char* entries = reinterpret_cast<const char*>(table);
-    Ints word[V];
+    Words word[V];
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) word[v] = Ints{};
+    for (int v = 0; v < V; ++v) word[v] = Words{};
     for (int32_t o = first + channels - 1; o >= first; --o) {
         const uint16_t* at = layer.sign_entries + int64_t{o} * layer.sign_groups;
         Floats sum[V];
@@ -49,7 +49,7 @@ void sign_words(const FloatLayer& layer, const float* table, int32_t first, int3
         const Floats low = spread(layer.thresholds[o]);
         // A true comparison is -1.
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) word[v] = (word[v] + word[v]) - (sum[v] < low);
+        for (int v = 0; v < V; ++v) word[v] = (word[v] + word[v]) - (Words)(sum[v] < low);
     }
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) words[v] = word[v];
@@ -60,7 +60,7 @@ void sign_step(const FloatLayer& layer, const float* lines, float* table, int32_
                int64_t pixel_pitch) {
     sign_tables<V>(layer, lines, table);
     for (int32_t first = 0; first < layer.out_channels; first += 32, to += 4) {
-        Ints words[V];
+        Words words[V];
         sign_words<V>(layer, table, first, smaller(32, layer.out_channels - first), words);
         const uint8_t* from = reinterpret_cast<const uint8_t*>(words);
         if (pixel_pitch == 4)

@@ -65,9 +65,10 @@ def test_bit_pool_of_wide_rows_and_of_large_pixels(target, width, channels, kern
 @pytest.mark.parametrize("channels", [1, 5, 32])
 @pytest.mark.parametrize(("kernel", "stride", "padding", "dilation"), POOLS)
 @pytest.mark.parametrize("nchw", [False, True])
-def test_float_pool(target, channels, kernel, stride, padding, dilation, nchw):
+@pytest.mark.parametrize("width", [9, 45])
+def test_float_pool(target, channels, kernel, stride, padding, dilation, nchw, width):
     rng = np.random.default_rng(0)
-    x = rng.integers(-8, 8, (2, 7, 9, channels)).astype(np.float32)
+    x = rng.integers(-8, 8, (2, 7, width, channels)).astype(np.float32)
     x[0, 3, 4, 0] = np.nan
     given = np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if nchw else x
 
