@@ -105,10 +105,10 @@ int64_t checked_images(const Engine& engine, const Batch& x, const Room& y) {
     return images;
 }
 
-void run(Engine& engine, const Batch& x, const Room& y) {
+bool run(Engine& engine, const Batch& x, const Room& y) {
     const int64_t images = checked_images(engine, x, y);
     nb::gil_scoped_release release;
-    engine.run(x.data(), y.data(), images);
+    return engine.run(x.data(), y.data(), images);
 }
 
 nb::list time_stages(Engine& engine, const Batch& x, const Room& y, int rounds) {

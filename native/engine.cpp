@@ -26,6 +26,17 @@ int64_t value_bytes(const Value& v, int32_t images) {
     return round_up(elements(v) * images * 4 + kSlack, 64);
 }
 
+bool all_finite(const float* x, int64_t count) {
+    constexpr uint32_t kExponent = 0x7f800000;
+    uint32_t found = 0;
+    for (int64_t i = 0; i < count; ++i) {
+        uint32_t bits;
+        std::memcpy(&bits, x + i, sizeof bits);
+        found |= (bits & kExponent) == kExponent;
+    }
+    return !found;
+}
+
 // Sign bits to floats of +1 and -1, channel planes.
 void unpack(const Value& v, const BitImage& in, float* out, int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {  // a row of one channel of one image
@@ -330,7 +341,8 @@ std::vector<double> Engine::time_stages(const float* x, float* y, int32_t images
     return least;
 }
 
-void Engine::run(const float* x, float* y, int64_t images) {
+bool Engine::run(const float* x, float* y, int64_t images) {
+    if (!all_finite(x, images * input_elements())) return false;
     const int index = take_arena();
     uint8_t* arena = arenas_[static_cast<size_t>(index)].as<uint8_t>();
     const int64_t in = input_elements(), out = output_elements();
@@ -342,6 +354,7 @@ void Engine::run(const float* x, float* y, int64_t images) {
             run_stage(i, arena, x + done * in, y + done * out, count);
     }
     give_arena(index);
+    return true;
 }
 
 }  // namespace coarsegrad

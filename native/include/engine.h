@@ -57,7 +57,8 @@ class Engine {
     // Nanoseconds of each stage for one chunk of at most `images` samples, least of `rounds`.
     std::vector<double> time_stages(const float* x, float* y, int32_t images, int rounds);
     // x: images samples in the input's shape; y: room for as many results. Safe from any thread.
-    void run(const float* x, float* y, int64_t images);
+    // Returns false, y untouched, if a number of x is not finite.
+    bool run(const float* x, float* y, int64_t images);
 
     const Value& current() const { return values_.back(); }
     int64_t input_elements() const;

@@ -65,6 +65,7 @@ class Model:
         self.threads = threads
         self._engine = _engine(program, target, threads)
         self.target = "numpy" if self._engine is None else self._engine.target
+        self._output = program.values[-1].shape
         self._parts: dict[tuple[int, int], Model] = {}
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -76,11 +77,14 @@ class Model:
         Raises:
             InputError: another shape or dtype, or a value that is not finite.
         """
-        x = self._checked(x)
         if self._engine is None:
+            x = self._finite(self._fitting(x))
             return np.concatenate([self._result(chunk) for chunk in self._chunks(x)])
-        y = np.empty((len(x), *self.program.values[-1].shape), np.float32)
-        self._engine.run(np.ascontiguousarray(x), y)
+        x = np.ascontiguousarray(self._fitting(x))
+        y = np.empty((len(x), *self._output), np.float32)
+        # The engine looks for NaN in passing; where it is, is for the message to say.
+        if not self._engine.run(x, y):
+            self._finite(x)
         return y
 
     def trace(self, x: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
@@ -92,7 +96,7 @@ class Model:
             InputError: as in a call.
         """
         traced: dict[str, NDArray[Any]] = {}
-        value: NDArray[Any] = self._checked(x)
+        value: NDArray[Any] = self._finite(self._fitting(x))
         for i, op in enumerate(self.program.ops):
             value = reference.apply(op, value, self.program.tensors)
             name = getattr(op, "name", None)
@@ -122,7 +126,7 @@ class Model:
         """
         if self._engine is None:
             return [], 0
-        x = np.ascontiguousarray(self._checked(x))
+        x = np.ascontiguousarray(self._fitting(x))
         y = np.empty((len(x), *self.program.values[-1].shape), np.float32)
         times = self._engine.time_stages(x, y, rounds)
         names = self._engine.stage_names
@@ -137,16 +141,22 @@ class Model:
         for start in range(0, max(len(x), 1), size):
             yield x[start : start + size]
 
-    def _checked(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _fitting(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return x, or raise InputError for another dtype or shape."""
+        is_array = isinstance(x, np.ndarray)
+        if is_array and x.dtype == np.float32 and x.ndim and x.shape[1:] == self.program.input:
+            return x
         wanted = f"float32 of shape (N, {', '.join(map(str, self.program.input))})"
-        if not isinstance(x, np.ndarray) or x.dtype != np.float32:
+        if not is_array or x.dtype != np.float32:
             got = f"{x.dtype} array" if isinstance(x, np.ndarray) else type(x).__name__
             raise InputError(
                 f"the network needs {wanted}, got {got}; prepare it as the training images were, "
                 "for MNIST (pixels.astype(np.float32) - 128) / 128"
             )
-        if x.ndim < 1 or x.shape[1:] != self.program.input:
-            raise InputError(f"the network needs {wanted}, got shape {x.shape}")
+        raise InputError(f"the network needs {wanted}, got shape {x.shape}")
+
+    def _finite(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return x, or raise InputError for a number that is not finite."""
         if not np.isfinite(x).all():
             place = np.argwhere(~np.isfinite(x))[0].tolist()
             raise InputError(
