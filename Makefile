@@ -11,7 +11,7 @@ endif
 INSTALLED := $(VENV)/.installed
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find native -type f)
 
-.PHONY: demo test test-pure test-slow lint tune accuracy bench-runtime native-asan clean
+.PHONY: demo test test-pure test-slow lint tune accuracy bench-runtime bench-kernels native-asan clean
 
 demo: $(INSTALLED)  ## train, pack, verify and compare a binary network; a few minutes
 	$(RUN)/coarsegrad demo
@@ -44,6 +44,9 @@ tune: $(INSTALLED)  ## choose small_cnn's learning rates on held-out images; 9 r
 
 bench-runtime: $(INSTALLED)  ## the runtime's speed table, pass or short per row
 	$(RUN)/python benchmarks/runtime.py --json benchmarks/results/runtime.json
+
+bench-kernels: $(INSTALLED)  ## single kernels and stages, finer than bench-runtime
+	$(RUN)/python benchmarks/kernels.py
 
 native-asan: $(INSTALLED)  ## native tests under ASan and UBSan, eight threads under TSan
 	PATH="$(abspath $(RUN)):$$PATH" PYTHON=$(abspath $(RUN))/python native/tests/sanitize.sh
