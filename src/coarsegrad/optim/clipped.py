@@ -134,7 +134,7 @@ class ClippedSGD(_ByNorm):
         checks.number("Invalid max_norm value", group["max_norm"], open_low=True)
 
     def _rate(self, group: dict[str, Any], lr: Any, norm: Tensor) -> Tensor:
-        return lr * (group["max_norm"] / norm).clamp(max=1.0)
+        return torch.mul((group["max_norm"] / norm).clamp(max=1.0), lr)
 
 
 @final
@@ -195,7 +195,7 @@ class NormalizedSGD(_ByNorm):
         checks.number("Invalid beta value", group["beta"], open_low=True)
 
     def _rate(self, group: dict[str, Any], lr: Any, norm: Tensor) -> Tensor:
-        return lr / (norm + group["beta"])
+        return torch.div(lr, norm + group["beta"])
 
 
 def _norm(grads: list[Tensor]) -> Tensor:
@@ -203,7 +203,10 @@ def _norm(grads: list[Tensor]) -> Tensor:
     norms = [torch.linalg.vector_norm(g, dtype=_wide(g.dtype)) for g in grads]
     first = norms[0]
     dtype = torch.float64 if any(n.dtype == torch.float64 for n in norms) else first.dtype
-    return torch.linalg.vector_norm(torch.stack([n.to(first.device, dtype) for n in norms]))
+    total: Tensor = torch.linalg.vector_norm(
+        torch.stack([n.to(first.device, dtype) for n in norms])
+    )
+    return total
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
