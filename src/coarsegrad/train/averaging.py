@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable
 from typing import Any, final
 
 import lightning
 import torch
 from torch import Tensor, nn
-from torchmetrics.classification import MulticlassAccuracy
 
 from coarsegrad.train.classification import Classifier
 from coarsegrad.train.ema import LatentEMA, averaged, check_decay
@@ -41,7 +39,7 @@ class AverageLatents(lightning.Callback):
         self._loaded: dict[str, Any] | None = None
         self._seen = 0
         self._net: nn.Module | None = None
-        self._accuracy: MulticlassAccuracy | None = None
+        self._right = self._images = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the EMA."""
@@ -83,17 +81,18 @@ class AverageLatents(lightning.Callback):
         assert isinstance(pl_module, Classifier)
         if ema.steps:
             self._net = averaged(pl_module.net, ema.values, self.batches())
-            self._accuracy = copy.deepcopy(pl_module.accuracy)
-            self._accuracy.reset()
+            self._right = self._images = 0
 
     def _count(self, batch: tuple[Tensor, Tensor]) -> None:
-        if self._net is not None and self._accuracy is not None:
-            self._accuracy.update(self._net(batch[0]), batch[1])
+        if self._net is not None:
+            x, y = batch
+            self._right += int((self._net(x).argmax(1) == y).sum())
+            self._images += len(y)
 
     def _end(self, pl_module: lightning.LightningModule) -> None:
-        if self._accuracy is not None:
-            pl_module.log("averaged_accuracy", self._accuracy.compute())
-        self._net = self._accuracy = None
+        if self._net is not None:
+            pl_module.log("averaged_accuracy", self._right / self._images)
+        self._net = None
 
     def on_validation_epoch_start(self, trainer: Any, pl_module: lightning.LightningModule) -> None:
         """Make the copy at the averaged latents."""
