@@ -35,7 +35,7 @@ TRIAL_SEED = 7
 
 NETS: dict[str, dict[str, Any]] = {
     "mlp": {"recipe": "mnist_mlp", "epochs": 3, "batch_size": 128, "limit": 55_000},
-    "small_cnn": {"recipe": "mnist_small_cnn", "epochs": 2, "batch_size": 64, "limit": 30_000},
+    "small_cnn": {"recipe": "mnist_small_cnn", "epochs": 2, "batch_size": 64, "limit": 20_000},
 }
 COMMON = {"lr_real": (2e-3, 1e-1), "one_minus_beta1": (0.03, 0.3)}
 # (low, high) of log-uniform ranges; ``z`` is Bop2ndOrder's threshold over sqrt(gamma), the size

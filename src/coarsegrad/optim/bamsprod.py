@@ -200,7 +200,8 @@ class BAMSProd(Rule):
         squared = group["space"] == "v"
         rho = math.nan
         if group["cstar"] != "constant":
-            rho2 = bounds.estimate(batch.params[i], vhat, vhat.sqrt(), group)[2]
+            w = batch.params[i]
+            rho2 = bounds.estimate(group, w, vhat, vhat.sqrt(), torch.empty_like(vhat))[2]
             rho = float(rho2.sqrt().mean())
         return Limits(rho, vhat if squared else vhat.sqrt(), lower, upper, eta, squared)
 
@@ -221,15 +222,20 @@ def _update(
     eta = ops.each(lambda step: mo.scheduled(lr, group, step), t)
     h = ops.sqrt(vhat)
     estimated = group["binary"] and group["cstar"] != "constant"
-    d = ops.each(torch.clone, h) if estimated else h
-    ops.clamp_(d, ops.each(lambda pair: pair[0], limits), ops.each(lambda pair: pair[1], limits))
+    low, high = (ops.each(lambda pair, k=k: pair[k], limits) for k in (0, 1))
+    # The root is needed once more for the statistics, if there are any.
+    if estimated:
+        d = ops.clamp(h, low, high)
+    else:
+        d = h
+        ops.clamp_(d, low, high)
     mo.shrink(ops, group, w, eta)
     size = ops.each(lambda rate, step: -mo.corrected(rate, group, step), eta, t)
     ops.addcdiv_(w, m, d, size)
     mo.project(ops, group, w)
     if not estimated:
         return None
-    return ops.each(lambda x, y, z: bounds.estimate(x, y, z, group), w, vhat, h)
+    return ops.each(lambda *x: bounds.estimate(group, *x), w, vhat, h, d)
 
 
 def _intervals(ops: Ops, batch: Batch) -> list[Any]:

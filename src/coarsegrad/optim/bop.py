@@ -41,34 +41,32 @@ class _Flips(Rule):
             ValueError: a weight that is not -1 or +1, by the parameter's name.
         """
         super().add_param_group(param_group)
+        group = self.param_groups[-1]
         try:
-            self._check_binary(self.param_groups[-1])
+            for p in group["params"]:
+                self._refuse_unless_binary(p, group)
         except ValueError:
             self.param_groups.pop()
             raise
 
-    def _check_binary(self, group: dict[str, Any]) -> None:
-        names = group.get("param_names") or [f"parameter {i}" for i in range(len(group["params"]))]
-        for name, p in zip(names, group["params"], strict=True):
-            if p.is_meta or p.is_complex():
-                continue
-            off = p.detach().abs() != 1
-            if bool(off.any()):
-                raise ValueError(
-                    f"{type(self).__name__} needs weights that are -1 or +1, but {name} of shape "
-                    f"{list(p.shape)} holds {p.detach()[off][0].item():g}; call "
-                    "coarsegrad.nn.binarize_latents_(model) first, and give it latent binary "
-                    "weights only"
-                )
+    def _refuse_unless_binary(self, parameter: Tensor, group: dict[str, Any]) -> None:
+        if parameter.is_meta or parameter.is_complex():
+            return
+        off = parameter.detach().abs() != 1
+        if not bool(off.any()):
+            return
+        place = next(i for i, p in enumerate(group["params"]) if p is parameter)
+        names = group.get("param_names")
+        raise ValueError(
+            f"{type(self).__name__} needs weights that are -1 or +1, but "
+            f"{names[place] if names else f'parameter {place}'} of shape {list(parameter.shape)} "
+            f"holds {parameter.detach()[off][0].item():g}; call "
+            "coarsegrad.nn.binarize_latents_(model) first, and give it latent binary weights only"
+        )
 
     def _new_state(self, parameter: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
-        # Weights may have been loaded since the optimizer was made.
-        names = group.get("param_names") or [None] * len(group["params"])
-        named = [(n, p) for n, p in zip(names, group["params"], strict=True) if p is parameter]
-        group = {"params": [p for _, p in named]} | (
-            {"param_names": [n for n, _ in named]} if named[0][0] else {}
-        )
-        self._check_binary(group)
+        # Other weights may have been loaded since the optimizer was made.
+        self._refuse_unless_binary(parameter, group)
         return super()._new_state(parameter, group)
 
 

@@ -26,12 +26,16 @@ def channels(parameter: Tensor) -> int:
     return parameter.shape[0] if parameter.dim() > 1 else 1
 
 
-def estimate(w: Tensor, vhat: Tensor, h: Tensor, group: dict[str, Any]) -> Estimate:
+def estimate(
+    group: dict[str, Any], w: Tensor, vhat: Tensor, h: Tensor, scratch: Tensor
+) -> Estimate:
     """Return (c_hat, sum of vhat, rho^2), float64, 0-d or (K,) for ``per="channel"``.
 
     With h = sqrt(vhat) and sums per output channel k, alpha_k = mean|W_k| is found in one pass::
 
         sum h (|W| - alpha)^2 = sum h W^2 - 2 sum_k alpha_k S_h|w|,k + sum_k alpha_k^2 S_h,k
+
+    ``h`` and ``scratch``, of the shape of w, are overwritten: fresh memory costs more than sums.
     """
     dims = tuple(range(1, w.dim())) if w.dim() > 1 else None
 
@@ -50,10 +54,10 @@ def estimate(w: Tensor, vhat: Tensor, h: Tensor, group: dict[str, Any]) -> Estim
     if group["cstar"] == "grad":
         one = torch.ones_like(s_v)
         return group["kappa"] ** 2 * s_v / max(elements, 1), s_v, one
-    magnitude = w.abs()
-    s_w = total(magnitude)
-    hw = h * magnitude
-    s_h, s_hw, s_hw2 = total(h), total(hw), whole(total(hw.mul_(magnitude)))
+    magnitude = torch.abs(w, out=scratch)
+    s_w, s_h = total(magnitude), total(h)
+    s_hw = total(h.mul_(magnitude))
+    s_hw2 = whole(total(h.mul_(magnitude)))
     alpha = s_w / max(size, 1) if group["alpha"] is None else torch.full_like(s_w, group["alpha"])
     # Rounding can take a vanishing error a little below 0.
     error = (s_hw2 - 2 * whole(alpha * s_hw) + whole(alpha.square() * s_h)).clamp(min=0)

@@ -30,8 +30,9 @@ class Ops:
         addcdiv_: a += number b / c.
         maximum_: a = max(a, b), NaN if either is.
         sqrt: a new tensor.
-        clamp_: a = min(max(a, low), high), NaN kept; the limits are numbers, or tensors that
-            broadcast.
+        clamp: min(max(a, low), high), NaN kept, a new tensor; the limits are numbers, or tensors
+            that broadcast.
+        clamp_: the same in place.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Ops:
     addcdiv_: Callable[[Any, Any, Any, Any], Any]
     maximum_: Callable[[Any, Any], Any]
     sqrt: Callable[[Any], Any]
+    clamp: Callable[[Any, Any, Any], Any]
     clamp_: Callable[[Any, Any, Any], Any]
 
     def rows(self, function: Callable[..., Any], *columns: Sequence[Any]) -> list[Any]:
@@ -65,12 +67,24 @@ def _entrywise(function: Callable[..., Any], *operands: Any) -> list[Any]:
     return [function(*row) for row in zip(*operands, strict=True)]
 
 
+def _foreach_clamp(a: list[Tensor], low: Any, high: Any) -> list[Tensor]:
+    clamped = list(torch._foreach_clamp_min(a, low))
+    torch._foreach_clamp_max_(clamped, high)
+    return clamped
+
+
 def _foreach_clamp_(a: list[Tensor], low: Any, high: Any) -> None:
     torch._foreach_clamp_min_(a, low)
     torch._foreach_clamp_max_(a, high)
 
 
-def _traced_clamp_(a: Tensor, low: Any, high: Any) -> Tensor:
+def _clamp(a: Tensor, low: Any, high: Any) -> Tensor:
+    if isinstance(low, Tensor):
+        low, high = low.to(a.dtype), high.to(a.dtype)
+    return a.clamp(low, high)
+
+
+def _clamp_(a: Tensor, low: Any, high: Any) -> Tensor:
     if isinstance(low, Tensor):
         low, high = low.to(a.dtype), high.to(a.dtype)
     return a.clamp_(low, high)
@@ -87,7 +101,8 @@ SINGLE = Ops(
     addcdiv_=lambda a, b, c, number: a.addcdiv_(b, c, value=number),
     maximum_=lambda a, b: torch.maximum(a, b, out=a),
     sqrt=Tensor.sqrt,
-    clamp_=_traced_clamp_,
+    clamp=_clamp,
+    clamp_=_clamp_,
 )
 
 FOREACH = Ops(
@@ -101,6 +116,7 @@ FOREACH = Ops(
     addcdiv_=torch._foreach_addcdiv_,
     maximum_=torch._foreach_maximum_,
     sqrt=torch._foreach_sqrt,
+    clamp=_foreach_clamp,
     clamp_=_foreach_clamp_,
 )
 
@@ -115,5 +131,6 @@ TRACED = Ops(
     addcdiv_=lambda a, b, c, number: a.add_(b / c * number),
     maximum_=lambda a, b: a.copy_(torch.maximum(a, b)),
     sqrt=Tensor.sqrt,
-    clamp_=_traced_clamp_,
+    clamp=_clamp,
+    clamp_=_clamp_,
 )

@@ -59,9 +59,7 @@ class Rule(torch.optim.Optimizer):
     flips: ClassVar[bool] = False
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
-        unknown = defaults.keys() & FLAGS.keys()
         defaults = {**FLAGS, **defaults}
-        assert unknown <= FLAGS.keys()
         self._check(defaults)
         super().__init__(params, defaults)
 
@@ -210,14 +208,11 @@ class Rule(torch.optim.Optimizer):
             return None
         # Of use to people only, so not a part of the state: a copy or a resumed run begins anew.
         kept = self.__dict__.setdefault("_kept_records", {})
-        channels = [
-            batch.state["bounds"][i][0].numel() if "bounds" in batch.state else 1
-            for i in range(len(batch.params))
-        ]
-        return [
-            kept.setdefault(p, records.blank(k)) if p not in kept else kept[p]
-            for p, k in zip(batch.params, channels, strict=True)
-        ]
+        for i, p in enumerate(batch.params):
+            if p not in kept:
+                bounds = batch.state.get("bounds")
+                kept[p] = records.blank(bounds[i][0].numel() if bounds else 1)
+        return [kept[p] for p in batch.params]
 
     def diagnostics(self) -> dict[str, dict[str, float]]:
         """Return what the last step did, by parameter name and in ``"total"``.
