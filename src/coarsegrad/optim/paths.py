@@ -111,8 +111,9 @@ TRACED = Ops(
     mul_=Tensor.mul_,
     add_=Tensor.add_,
     times=torch.mul,
-    addcmul_=lambda a, b, c, number: a.add_(b * c * number),
-    addcdiv_=lambda a, b, c, number: a.add_(b / c * number),
+    # In the order of ATen's addcmul and addcdiv: they overflow for the same operands.
+    addcmul_=lambda a, b, c, number: a.add_(b * number * c),
+    addcdiv_=lambda a, b, c, number: a.add_(b * number / c),
     maximum_=lambda a, b: a.copy_(torch.maximum(a, b)),
     sqrt=Tensor.sqrt,
     clamp_=_traced_clamp_,
