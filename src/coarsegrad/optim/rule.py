@@ -150,9 +150,10 @@ class Rule(torch.optim.Optimizer):
         names = ("step", *self._columns(group))
         for p in params:
             state = self.state[p]
-            if not state:
-                state["step"] = _counter(p, group)
-                state.update(self._new_state(p, group))
+            # A group edited between steps may want more than it has: momentum, say.
+            if any(name not in state for name in names):
+                made = {"step": _counter(p, group), **self._new_state(p, group)}
+                state.update({name: made[name] for name in made.keys() - state.keys()})
             for name, column in zip(names, columns, strict=True):
                 column.append(state[name])
 
