@@ -76,6 +76,10 @@ def _traced_clamp_(a: Tensor, low: Any, high: Any) -> Tensor:
     return a.clamp_(low, high)
 
 
+def _traced_lerp_(a: Tensor, b: Tensor, weight: Any) -> Tensor:
+    return a.lerp_(b, weight.to(a.dtype) if isinstance(weight, Tensor) else weight)
+
+
 SINGLE = Ops(
     name="single",
     each=_once,
@@ -107,7 +111,7 @@ FOREACH = Ops(
 TRACED = Ops(
     name="traced",
     each=_once,
-    lerp_=lambda a, b, weight: a.add_((b - a) * weight),
+    lerp_=_traced_lerp_,
     mul_=Tensor.mul_,
     add_=Tensor.add_,
     times=torch.mul,
