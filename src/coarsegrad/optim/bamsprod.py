@@ -262,7 +262,7 @@ def _intervals(ops: Ops, batch: Batch) -> list[Any]:
 def _spread(row: Tensor, w: Tensor) -> Tensor:
     """Return a bound in w's dtype, 0-d or of shape (K, 1, ...)."""
     row = row.to(w.dtype)
-    return row if row.dim() == 0 else row.reshape(-1, *(1,) * max(0, w.dim() - 1))
+    return row if row.dim() == 0 else row.reshape((-1,) + (1,) * (w.dim() - 1) if w.dim() else ())
 
 
 def _narrow_constant(ops: Ops, batch: Batch) -> None:
