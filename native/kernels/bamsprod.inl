@@ -2,12 +2,13 @@
 
 // What holds for a whole tensor.
 struct BamsStep {
-    Floats sign, beta2, square, step_size, decay, box_low, box_high, ratio2;
+    Ints sign;
+    Floats beta2, square, step_size, decay, box_low, box_high, ratio2;
     Lerp momentum, mean;
     bool average, sqrt_space;
 
     BamsStep(const BamsOptions& o, const BamsTensor& t)
-        : sign(spread(o.maximize ? -1.0f : 1.0f)),
+        : sign(Ints{} + (o.maximize ? INT32_MIN : 0)),
           beta2(spread(static_cast<float>(o.beta2))),
           square(spread(static_cast<float>(1 - o.beta2))),
           step_size(spread(-t.step_size)),
@@ -20,7 +21,7 @@ struct BamsStep {
           average(o.average),
           sqrt_space(o.sqrt_space) {}
 
-    Floats gradient(const float* g) const { return load<Floats>(g) * sign; }
+    Floats gradient(const float* g) const { return (Floats)(load<Ints>(g) ^ sign); }
     Floats second(Floats v, Floats g) const { return v * beta2 + square * g * g; }
     Floats vhat(Floats vhat, Floats v) const { return average ? mean(vhat, v) : larger(vhat, v); }
 };
@@ -52,113 +53,133 @@ struct BamsLimits {
     }
 };
 
-// Terms of the sums from sixteen elements.
-struct BamsTerms {
-    Floats v[kParts], h[kParts], hw[kParts], hw2[kParts], w[kParts];
-
-    void keep(const Ints* where) {
-        for (int r = 0; r < kParts; ++r) {
-            v[r] = kept(v[r], where[r]);
-            h[r] = kept(h[r], where[r]);
-            hw[r] = kept(hw[r], where[r]);
-            hw2[r] = kept(hw2[r], where[r]);
-            w[r] = kept(w[r], where[r]);
-        }
-    }
-};
-
 template <class Lanes>
 struct BamsLanes {
     Lanes v, h, hw, hw2, w;
 };
 
-template <bool kStats, bool kDiagnose>
-inline void bams_update(const BamsStep& s, const BamsLimits& limits, const Streams& at,
-                        BamsTerms& terms, Marks& marks) {
+// A block of elements goes through three short loops, each with its own part of the arithmetic: one
+// long loop has so much of it in flight that the CPU sees too few elements ahead to hide the latency
+// of root and division.
+struct BamsBlock {
+    const BamsStep& s;
+    const BamsLimits& limits;
+    Streams at;
+    int64_t count;      // a multiple of sixteen
+    const Ints* lanes;  // of sixteen elements those that count; null: all
+    float* h;           // of the block
+
+    // m, v, vhat and its root.
+    template <bool kStats, bool kDiagnose>
+    void moments(BamsLanes<Eight>& sums, Counts& counts) {
+        for (int64_t j = 0; j < count; j += kWide) {
+            Floats vhats[kParts], roots[kParts], olds[kParts];
 #pragma GCC unroll 4
-    for (int r = 0; r < kParts; ++r) {
-        const int64_t i = at.at + r * kInts;
-        const Floats g = s.gradient(at.g + i), old = load<Floats>(at.vhat + i);
-        const Floats m = s.momentum(load<Floats>(at.m + i), g);
-        const Floats v = s.second(load<Floats>(at.v + i), g), vhat = s.vhat(old, v);
-        put(at.m + i, m);
-        put(at.v + i, v);
-        put(at.vhat + i, vhat);
-        const Floats h = square_root(vhat);
-        const Floats before = load<Floats>(at.w + i);
-        const Floats d = at_most(at_least(h, limits.lower), limits.upper);
-        const Floats moved = before * s.decay + s.step_size * m / d;
-        const Floats w = at_most(at_least(moved, s.box_low), s.box_high);
-        put(at.w + i, w);
-        if (kStats) {
-            terms.v[r] = vhat;
-            terms.h[r] = h;
-            terms.w[r] = magnitude(w);
-            terms.hw[r] = h * terms.w[r];
-            terms.hw2[r] = terms.hw[r] * terms.w[r];
-        }
-        if (kDiagnose) {
-            const Floats x = s.sqrt_space ? h : vhat;
-            marks.low[r] = x < limits.low;
-            marks.high[r] = x > limits.high;
-            marks.flips[r] = (before < Floats{}) ^ (w < Floats{});
-            marks.negative[r] = at_most(at_least(vhat, limits.low2), limits.high2) * s.ratio2 <
-                                at_most(at_least(old, limits.old_low2), limits.old_high2);
+            for (int r = 0; r < kParts; ++r) {
+                const int64_t i = at.at + j + r * kInts;
+                const Floats g = s.gradient(at.g + i);
+                const Floats v = s.second(load<Floats>(at.v + i), g);
+                olds[r] = load<Floats>(at.vhat + i);
+                vhats[r] = s.vhat(olds[r], v);
+                roots[r] = square_root(vhats[r]);
+                put(at.m + i, s.momentum(load<Floats>(at.m + i), g));
+                put(at.v + i, v);
+                put(at.vhat + i, vhats[r]);
+                put(h + j + r * kInts, roots[r]);
+            }
+            if (kStats) {
+                sums.v += folded(vhats);
+                sums.h += folded(roots);
+            }
+            if (kDiagnose) mark(olds, vhats, roots, counts);
         }
     }
-}
 
-inline void add_terms(BamsLanes<Eight>& sums, const BamsTerms& terms) {
-    sums.v += folded(terms.v);
-    sums.h += folded(terms.h);
-    sums.hw += folded(terms.hw);
-    sums.hw2 += folded(terms.hw2);
-    sums.w += folded(terms.w);
-}
+    void mark(const Floats* olds, const Floats* vhats, const Floats* roots, Counts& counts) {
+        Ints low[kParts], high[kParts], negative[kParts];
+#pragma GCC unroll 4
+        for (int r = 0; r < kParts; ++r) {
+            const Floats x = s.sqrt_space ? roots[r] : vhats[r];
+            low[r] = below(x, limits.low);
+            high[r] = below(limits.high, x);
+            negative[r] = below(between(vhats[r], limits.low2, limits.high2) * s.ratio2,
+                                between(olds[r], limits.old_low2, limits.old_high2));
+        }
+        counts.low -= folded(low, lanes);
+        counts.high -= folded(high, lanes);
+        counts.negative -= folded(negative, lanes);
+    }
 
-inline void flush(BamsLanes<Four>& sums, const BamsLanes<Eight>& block) {
-    sums.v += doubled(block.v);
-    sums.h += doubled(block.h);
-    sums.hw += doubled(block.hw);
-    sums.hw2 += doubled(block.hw2);
-    sums.w += doubled(block.w);
+    template <bool kDiagnose>
+    void weights(Counts& counts) {
+        for (int64_t j = 0; j < count; j += kWide) {
+            Ints flips[kParts];
+#pragma GCC unroll 4
+            for (int r = 0; r < kParts; ++r) {
+                const int64_t i = at.at + j + r * kInts;
+                const Floats root = load<Floats>(h + j + r * kInts);
+                const Floats d = at_most(larger(root, limits.lower), limits.upper);
+                const Floats old = load<Floats>(at.w + i);
+                const Floats moved = old * s.decay + s.step_size * load<Floats>(at.m + i) / d;
+                const Floats w = at_most(at_least(moved, s.box_low), s.box_high);
+                put(at.w + i, w);
+                if (kDiagnose) flips[r] = sign_changed(old, w);
+            }
+            if (kDiagnose) counts.flips -= folded(flips, lanes);
+        }
+    }
+
+    void statistics(BamsLanes<Eight>& sums) {
+        for (int64_t j = 0; j < count; j += kWide) {
+            Floats w[kParts], hw[kParts], hw2[kParts];
+#pragma GCC unroll 4
+            for (int r = 0; r < kParts; ++r) {
+                w[r] = magnitude(load<Floats>(at.w + at.at + j + r * kInts));
+                if (lanes) w[r] = kept(w[r], lanes[r]);
+                hw[r] = load<Floats>(h + j + r * kInts) * w[r];
+                hw2[r] = hw[r] * w[r];
+            }
+            sums.w += folded(w);
+            sums.hw += folded(hw);
+            sums.hw2 += folded(hw2);
+        }
+    }
+};
+
+template <bool kStats, bool kDiagnose>
+inline void bams_block(const BamsStep& s, const BamsLimits& limits, const Streams& at,
+                       int64_t count, const Ints* lanes, BamsLanes<Four>& sums, Counts& counts) {
+    float roots[kBlock];
+    BamsBlock block{s, limits, at, count, lanes, roots};
+    BamsLanes<Eight> lanesums{};
+    Counts here = counts;
+    block.moments<kStats, kDiagnose>(lanesums, here);
+    block.weights<kDiagnose>(here);
+    if (kDiagnose) counts = here;
+    if (!kStats) return;
+    block.statistics(lanesums);
+    sums.v += doubled(lanesums.v);
+    sums.h += doubled(lanesums.h);
+    sums.hw += doubled(lanesums.hw);
+    sums.hw2 += doubled(lanesums.hw2);
+    sums.w += doubled(lanesums.w);
 }
 
 // Updates `count` elements that have the same limits and adds their terms to the sums.
 template <bool kStats, bool kDiagnose>
 inline void bams_run(const BamsStep& s, const BamsLimits& limits, const Streams& at, int64_t count,
                      BamsLanes<Four>& sums, Counts& counts) {
-    Counts here = counts;
-    BamsTerms terms;
-    Marks marks;
-    for (int64_t i = 0; i < count;) {
-        BamsLanes<Eight> block{};
-        const int64_t end = i + kBlock < count ? i + kBlock : count;
-        for (; i + kWide <= end; i += kWide) {
-            bams_update<kStats, kDiagnose>(s, limits, at.from(i), terms, marks);
-            if (kStats) add_terms(block, terms);
-            if (kDiagnose) marks.add_to(here);
-        }
-        if (i < end) {
-            const Streams end_of_run = at.from(i);
-            Ints lanes[kParts];
-            Rest rest(end_of_run, end - i);
-            first_lanes(end - i, lanes);
-            bams_update<kStats, kDiagnose>(s, limits, rest.streams(), terms, marks);
-            rest.put_back(end_of_run);
-            if (kStats) {
-                terms.keep(lanes);
-                add_terms(block, terms);
-            }
-            if (kDiagnose) {
-                marks.keep(lanes);
-                marks.add_to(here);
-            }
-            i = end;
-        }
-        if (kStats) flush(sums, block);
+    const int64_t whole = count / kWide * kWide;
+    for (int64_t i = 0; i < whole; i += kBlock) {
+        const int64_t here = whole - i < kBlock ? whole - i : kBlock;
+        bams_block<kStats, kDiagnose>(s, limits, at.from(i), here, nullptr, sums, counts);
     }
-    if (kDiagnose) counts = here;
+    if (whole == count) return;
+    Ints lanes[kParts];
+    first_lanes(count - whole, lanes);
+    Rest rest(at.from(whole), count - whole);
+    bams_block<kStats, kDiagnose>(s, limits, rest.streams(), kWide, lanes, sums, counts);
+    rest.put_back(at.from(whole));
 }
 
 inline OptimSums channel_sums(const BamsLanes<Four>& lanes) {

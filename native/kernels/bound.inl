@@ -37,7 +37,7 @@ inline void bound_update(const BoundStep& s, const Streams& at, Marks& marks) {
         if (kDiagnose) {
             marks.low[r] = rate < s.low;
             marks.high[r] = rate > s.high;
-            marks.flips[r] = (before < Floats{}) ^ (w < Floats{});
+            marks.flips[r] = sign_changed(before, w);
             marks.negative[r] = Ints{};
         }
     }

@@ -28,24 +28,35 @@ inline Floats square_root(Floats x) {
 // As torch.clamp with one bound: a NaN in x stays.
 inline Floats at_least(Floats x, Floats low) { return low > x ? low : x; }
 inline Floats at_most(Floats x, Floats high) { return high < x ? high : x; }
-// As torch.maximum: a NaN in either stays.
+
+// Numbers that are not negative (second moments, their roots and bounds) are in the order of their
+// bits, and comparing integers leaves the float units to the root and the division. A NaN is larger
+// than all numbers, so that the larger of two is as torch.maximum finds it.
 inline Floats larger(Floats a, Floats b) {
-    const Floats found = a > b ? a : b;
-    return a != a ? a : found;
+    return (Floats)((Words)a > (Words)b ? (Words)a : (Words)b);
+}
+inline Ints below(Floats a, Floats b) { return (Ints)a < (Ints)b; }
+inline Floats between(Floats x, Floats low, Floats high) {
+    const Words found = (Words)larger(x, low);
+    return (Floats)(found < (Words)high ? found : (Words)high);
 }
 
 inline Floats magnitude(Floats x) { return (Floats)((Ints)x & 0x7fffffff); }
 inline Floats kept(Floats x, Ints where) { return (Floats)((Ints)x & where); }
+// Where one of a and b is below 0 and the other is not; adding 0 makes -0 not negative.
+inline Ints sign_changed(Floats a, Floats b) {
+    return ((Ints)(a + 0.0f) ^ (Ints)(b + 0.0f)) >> 31;
+}
 
 // torch's lerp_, which is exact at both ends.
 struct Lerp {
     Floats weight;
-    Ints near_start;
+    bool near_start;
 
-    explicit Lerp(float w)
-        : weight(spread(w < 0.5f ? w : w - 1.0f)), near_start(Ints{} - (w < 0.5f ? 1 : 0)) {}
+    explicit Lerp(float w) : weight(spread(w < 0.5f ? w : w - 1.0f)), near_start(w < 0.5f) {}
     Floats operator()(Floats from, Floats to) const {
-        return (near_start ? from : to) + weight * (to - from);
+        const Floats part = weight * (to - from);
+        return near_start ? from + part : to + part;
     }
 };
 
@@ -70,6 +81,14 @@ inline EightInts folded(const Ints* x) {
 #else
     return __builtin_shufflevector(x[0] + x[2], x[1] + x[3], 0, 1, 2, 3, 4, 5, 6, 7);
 #endif
+}
+
+// Only of the lanes given; null: all.
+inline EightInts folded(const Ints* x, const Ints* lanes) {
+    if (!lanes) return folded(x);
+    Ints some[kParts];
+    for (int r = 0; r < kParts; ++r) some[r] = x[r] & lanes[r];
+    return folded(some);
 }
 
 inline Four doubled(Eight x) {
