@@ -111,7 +111,7 @@ void begin_step(const BamsOptions& o, std::vector<BamsTensor>& tensors) {
         t.average_weight = static_cast<float>(1 / step);
         const double ratio = t.at.record ? t.at.record[5] / rates.eta : kNaN;
         t.ratio2 = static_cast<float>(ratio * ratio);
-        const bool by_channel = t.columns > 1 || (o.cstar != CStar::kConstant && o.alpha != o.alpha);
+        const bool by_channel = t.columns != 1 || (o.cstar != CStar::kConstant && o.alpha != o.alpha);
         if (!t.bounds || !by_channel) t.at.channels = 1;
     }
 }
@@ -172,7 +172,7 @@ OptimSums long_channels(const BamsOptions& o, const BamsTensor& t, int64_t row,
         OptimSums channel{};
         for (int64_t i = 0; i < parts; ++i) add(channel, *sums++);
         channel.error = channel_error(o, channel, static_cast<double>(row));
-        if (t.columns > 1)
+        if (t.columns != 1)
             channel.rho = finish_column(o, t, k, channel, static_cast<double>(row));
         add(all, channel);
     }
@@ -184,11 +184,12 @@ void end_step(const BamsOptions& o, const std::vector<BamsTensor>& tensors,
     size_t next = 0;
     for (size_t i = 0; i < tensors.size(); ++i) {
         const BamsTensor& t = tensors[i];
-        const int64_t row = t.at.elements / std::max<int64_t>(t.at.channels, 1);
+        if (t.at.elements == 0) continue;  // nor has torch an address for bounds of no channels
+        const int64_t row = t.at.elements / t.at.channels;
         const size_t first = next;
         OptimSums all = tensor_sums(static_cast<int64_t>(i), chunks, sums, next);
         if (row > kOptimChunk) all = long_channels(o, t, row, sums.data() + first);
-        const double rho = t.columns > 1
+        const double rho = t.columns != 1
                                ? all.rho / static_cast<double>(t.columns)
                                : finish_column(o, t, 0, all, static_cast<double>(t.at.elements));
         if (!t.at.record) continue;
@@ -203,7 +204,7 @@ void end_step(const BamsOptions& o, const std::vector<BamsTensor>& tensors,
 
 // Shares of elements for rules that have no statistics.
 void note(const OptimTensor& t, const OptimSums& sums, bool bounded) {
-    if (!t.record) return;
+    if (!t.record || t.elements == 0) return;
     const double found[] = {kNaN, bounded ? share(sums.low, t.elements) : kNaN,
                             bounded ? share(sums.high, t.elements) : kNaN,
                             share(sums.flips, t.elements), kNaN, kNaN};

@@ -199,7 +199,7 @@ inline void add_channel(const BamsJob& job, const BamsTensor& t, int64_t channel
     out.v += sums.v;
     out.hw2 += sums.hw2;
     out.error += sums.error;
-    if (t.columns > 1) out.rho += finish_column(job.options, t, channel, sums, count);
+    if (t.columns != 1) out.rho += finish_column(job.options, t, channel, sums, count);
 }
 
 template <bool kStats, bool kDiagnose>
@@ -212,12 +212,12 @@ void bams_chunk(const BamsJob& job, const OptimChunk& chunk, OptimSums& out) {
     out = OptimSums{};
     for (int64_t i = chunk.first, end = i + chunk.count; i < end;) {
         const int64_t channel = i / row, length = row < end - i ? row : end - i;
-        if (i == chunk.first || t.columns > 1)
-            limits.set(job.options, t, t.columns > 1 ? channel : 0);
+        if (i == chunk.first || t.columns != 1)
+            limits.set(job.options, t, t.columns != 1 ? channel : 0);
         BamsLanes<Four> lanes{};
         bams_run<kStats, kDiagnose>(step, limits, streams_of(t.at, i), length, lanes, counts);
         if (length < row) out = channel_sums(lanes);
-        else if (kStats || t.columns > 1)
+        else if (kStats || t.columns != 1)
             add_channel(job, t, channel, channel_sums(lanes), static_cast<double>(row), out);
         i += length;
     }

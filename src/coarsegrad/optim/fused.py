@@ -4,8 +4,8 @@ Every function takes a parameter group, and as lists of equal length its tensors
 and columns of their state, and updates all of them in one parallel region. What the rules compute
 is said in the optimizers' own files; results do not depend on the number of threads or the CPU.
 
-``records``: None, or a float64 tensor of ``RECORD + 2 K`` numbers for each parameter, where K is 1 or, with bounds
-for each channel, the number of channels. It holds, after the step::
+``records``: None, or for each parameter a float64 tensor of ``RECORD + 2 K`` numbers; K is 1, or the
+number of channels where each has bounds of its own. It holds, after the step::
 
     0 rho           relative quantization error (mean over channels); NaN without statistics
     1, 2            share of elements whose second moment (AdaBound: rate) lies below c_l, above c_u
@@ -27,11 +27,16 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 from torch.nn import Parameter
 
-_native: ModuleType | None
-try:
-    from coarsegrad._native import optim as _native
-except ImportError:  # a build without the compiled module
-    _native = None
+
+def _load() -> ModuleType | None:
+    try:
+        from coarsegrad import _native
+    except ImportError:  # a build without the compiled module
+        return None
+    return _native.optim
+
+
+_native = _load()
 
 RECORD = 6
 
