@@ -11,7 +11,7 @@ endif
 INSTALLED := $(VENV)/.installed
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find native -type f)
 
-.PHONY: demo test test-pure test-slow lint tune accuracy bench-runtime bench-kernels native-asan clean
+.PHONY: demo test test-pure test-slow lint tune study accuracy bench-runtime bench-kernels native-asan clean
 
 demo: $(INSTALLED)  ## train, pack, verify and compare a binary network; a few minutes
 	$(RUN)/coarsegrad demo
@@ -41,6 +41,9 @@ accuracy: $(INSTALLED)  ## small_cnn on MNIST, three seeds
 
 tune: $(INSTALLED)  ## choose small_cnn's learning rates on held-out images; 9 runs, resumable
 	$(RUN)/python benchmarks/tune_small_cnn.py
+
+study: $(INSTALLED)  ## eight optimizers on two networks; two hours of one core, resumable
+	$(RUN)/python benchmarks/study_mnist.py
 
 bench-runtime: $(INSTALLED)  ## the runtime's speed table, pass or short per row
 	$(RUN)/python benchmarks/runtime.py --json benchmarks/results/runtime.json

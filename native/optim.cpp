@@ -109,7 +109,7 @@ void begin_step(const BamsOptions& o, std::vector<BamsTensor>& tensors) {
         t.step_size = static_cast<float>(rates.corrected);
         t.decay = static_cast<float>(1 - rates.eta * o.weight_decay);
         t.average_weight = static_cast<float>(1 / step);
-        const double ratio = t.at.record ? t.at.record[5] / rates.eta : kNaN;
+        const double ratio = t.at.record && rates.eta > 0 ? t.at.record[5] / rates.eta : kNaN;
         t.ratio2 = static_cast<float>(ratio * ratio);
         const bool by_channel = t.columns != 1 || (o.cstar != CStar::kConstant && o.alpha != o.alpha);
         if (!t.bounds || !by_channel) t.at.channels = 1;
@@ -137,8 +137,8 @@ bool fresh(const BamsTensor& t) {
     return false;
 }
 
-// A constant c* bounds the very step whose sum(vhat) says whether there has been a gradient, which
-// one pass cannot know. Once there has been one it is not asked again; before, in a pass of its own.
+// A constant c* needs no statistics and bounds its own step, from the first gradient that is not 0.
+// Whether there has been one is asked in a pass of its own, and no more once there has.
 void narrow_ahead(const OptimTable& table, ThreadPool& pool, BamsJob job,
                   const std::vector<BamsTensor>& tensors) {
     std::vector<OptimChunk> chunks;
@@ -148,7 +148,7 @@ void narrow_ahead(const OptimTable& table, ThreadPool& pool, BamsJob job,
     std::vector<OptimSums> sums(chunks.size());
     job.chunks = chunks.data();
     job.sums = sums.data();
-    run(pool, table.bamsprod_presum, job, chunks);
+    run(pool, table.bamsprod_seen, job, chunks);
     size_t next = 0;
     for (size_t i = 0; i < tensors.size(); ++i) {
         const BamsTensor& t = tensors[i];
@@ -156,9 +156,9 @@ void narrow_ahead(const OptimTable& table, ThreadPool& pool, BamsJob job,
         const int64_t row = t.at.elements / std::max<int64_t>(t.at.channels, 1);
         for (int64_t k = 0; t.bounds && k < t.columns; ++k) {
             const auto until = static_cast<size_t>(asked ? (row + kOptimChunk - 1) / kOptimChunk : 0);
-            double v = 0;
-            for (const size_t end = next + until; next < end; ++next) v += sums[next].v;
-            narrow(job.options, t.bounds + k, t.columns, job.options.c, t.bounds[k] > 0 || seen(v));
+            bool seen = t.bounds[k] > 0;
+            for (const size_t end = next + until; next < end; ++next) seen |= sums[next].v != 0;
+            narrow(job.options, t.bounds + k, t.columns, job.options.c, seen);
         }
     }
 }
@@ -270,9 +270,11 @@ void bop_step(const OptimTable& table, ThreadPool& pool, const BopOptions& o,
         t.channels = 1;
         *t.step += 1;
     }
-    BopJob job{static_cast<float>(o.rate), static_cast<float>(o.sigma),
+    // A schedule that has ended at rate 0 says nothing more about any weight: m / infinity is 0.
+    const auto unit = !o.unbiased ? 1.0f : o.rate > 0 ? static_cast<float>(o.rate) : INFINITY;
+    BopJob job{static_cast<float>(o.rate), static_cast<float>(o.sigma), static_cast<float>(1 - o.sigma),
                static_cast<float>(o.threshold), static_cast<float>(o.eps),
-               o.maximize ? -1.0f : 1.0f, o.unbiased ? static_cast<float>(o.rate) : 1.0f,
+               o.maximize ? -1.0f : 1.0f, unit,
                o.unbiased ? static_cast<float>(o.sigma) : 1.0f, nullptr, nullptr, nullptr};
     simple_step(pool, table.bop, job, tensors, false);
 }

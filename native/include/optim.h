@@ -77,7 +77,7 @@ struct BoundJob {
 };
 
 struct BopJob {
-    float rate, sigma, threshold, eps, sign;
+    float rate, sigma, keep, threshold, eps, sign;  // keep = 1 - sigma
     float rate_unit, sigma_unit;  // m and v are divided by these before they are compared
     const OptimTensor* tensors;
     const OptimChunk* chunks;
@@ -87,8 +87,8 @@ struct BopJob {
 // Every function takes a range of chunks and gives the same result for any division of them.
 struct OptimTable {
     void (*bamsprod)(const BamsJob&, int64_t begin, int64_t end);
-    // Only sums v: what vhat will add up to after the step.
-    void (*bamsprod_presum)(const BamsJob&, int64_t begin, int64_t end);
+    // Changes nothing; the sum v becomes 1 where a gradient of the chunk is not 0.
+    void (*bamsprod_seen)(const BamsJob&, int64_t begin, int64_t end);
     void (*bound)(const BoundJob&, int64_t begin, int64_t end);
     void (*bop)(const BopJob&, int64_t begin, int64_t end);
     // The machine's limits for benchmarks: y = x, and a pass that reads five and writes four.

@@ -36,20 +36,22 @@ struct BamsLimits {
 
     void set(const BamsOptions& o, const BamsTensor& t, int64_t column) {
         const double *bounds = t.bounds, *record = t.at.record;
-        const auto c_l = static_cast<float>(bounds ? bounds[2 * t.columns + column] : 0);
-        const auto c_u = static_cast<float>(bounds ? bounds[3 * t.columns + column] : __builtin_inf());
-        const auto eps = static_cast<float>(o.eps);
-        const auto root = [&](float x) { return o.sqrt_space ? x : __builtin_sqrtf(x); };
-        const auto squared = [&](float x) { return spread(o.sqrt_space ? x * x : x); };
-        lower = spread(root(c_l) > eps ? root(c_l) : eps);
-        upper = spread(root(c_u) > eps ? root(c_u) : eps);
+        const double c_l = bounds ? bounds[2 * t.columns + column] : 0;
+        const double c_u = bounds ? bounds[3 * t.columns + column] : __builtin_inf();
+        const auto root = [&](double x) { return o.sqrt_space ? x : __builtin_sqrt(x); };
+        const auto squared = [&](double x) {
+            const auto rounded = static_cast<float>(x);
+            return spread(o.sqrt_space ? rounded * rounded : rounded);
+        };
+        lower = spread(static_cast<float>(at_least(root(c_l), o.eps)));
+        upper = spread(static_cast<float>(at_least(root(c_u), o.eps)));
         if (!record) return;
-        low = spread(c_l);
-        high = spread(c_u);
+        low = spread(static_cast<float>(c_l));
+        high = spread(static_cast<float>(c_u));
         low2 = squared(c_l);
         high2 = squared(c_u);
-        old_low2 = squared(static_cast<float>(record[6 + column]));
-        old_high2 = squared(static_cast<float>(record[6 + t.columns + column]));
+        old_low2 = squared(record[6 + column]);
+        old_high2 = squared(record[6 + t.columns + column]);
     }
 };
 
@@ -235,23 +237,12 @@ void bamsprod(const BamsJob& job, int64_t begin, int64_t end) {
     }
 }
 
-void bamsprod_presum(const BamsJob& job, int64_t begin, int64_t end) {
+// The sum v becomes 1 where a gradient of the chunk is not 0.
+void bamsprod_seen(const BamsJob& job, int64_t begin, int64_t end) {
     for (int64_t k = begin; k < end; ++k) {
         const OptimChunk& chunk = job.chunks[k];
-        const BamsTensor& t = job.tensors[chunk.tensor];
-        const BamsStep step(job.options, t);
-        const Streams at = streams_of(t.at, chunk.first);
-        double sum = 0;
-        for (int64_t i = 0; i < chunk.count; i += kWide) {
-            const int64_t here = chunk.count - i < kWide ? chunk.count - i : kWide;
-            Rest rest(at.from(i), here);
-            for (int r = 0; r < kWide; r += kInts) {
-                const Floats v = step.second(load<Floats>(rest.v + r), step.gradient(rest.g + r));
-                const Floats vhat = step.vhat(load<Floats>(rest.vhat + r), v);
-                for (int j = 0; j < kInts; ++j) sum += static_cast<double>(vhat[j]);
-            }
-        }
+        const float* const g = job.tensors[chunk.tensor].at.g + chunk.first;
         job.sums[k] = OptimSums{};
-        job.sums[k].v = sum;
+        for (int64_t i = 0; i < chunk.count && job.sums[k].v == 0; ++i) job.sums[k].v = g[i] != 0;
     }
 }

@@ -3,7 +3,8 @@
 
 template <bool kSecond, bool kDiagnose>
 void bop_chunk(const BopJob& job, const OptimChunk& chunk, OptimSums& out) {
-    const Lerp momentum(job.rate), second(job.sigma);
+    const Lerp momentum(job.rate);
+    const Floats sigma = spread(job.sigma), keep = spread(job.keep);
     const Floats sign = spread(job.sign), threshold = spread(job.threshold), eps = spread(job.eps);
     const Floats rate_unit = spread(job.rate_unit), sigma_unit = spread(job.sigma_unit);
     sweep<kDiagnose>(job.tensors[chunk.tensor], chunk, out, [&](const Streams& at, Marks& marks) {
@@ -13,13 +14,13 @@ void bop_chunk(const BopJob& job, const OptimChunk& chunk, OptimSums& out) {
             const Floats g = load<Floats>(at.g + i) * sign, w = load<Floats>(at.w + i);
             const Floats m = momentum(load<Floats>(at.m + i), g);
             put(at.m + i, m);
-            Floats push = w * m;
+            Floats argument = m;
             if (kSecond) {
-                const Floats v = second(load<Floats>(at.v + i), g * g);
+                const Floats v = load<Floats>(at.v + i) * keep + sigma * g * g;
                 put(at.v + i, v);
-                push = w * (m / rate_unit) / (square_root(v / sigma_unit) + eps);
+                argument = m / rate_unit / (square_root(v / sigma_unit) + eps);
             }
-            const Ints flips = push > threshold;
+            const Ints flips = w * argument > threshold;
             put(at.w + i, (Floats)((Ints)w ^ (flips & INT32_MIN)));
             if (kDiagnose) {
                 marks.flips[r] = flips;

@@ -17,7 +17,7 @@ inline Estimate estimate(const BamsOptions& o, double v, double hw2, double erro
     const double rho = __builtin_sqrt(rho2), scale = o.kappa * o.kappa;
     switch (o.cstar) {
         case CStar::kRelative: return {scale * rho2 * v / count, rho};
-        case CStar::kGrad: return {scale * v / count, rho};
+        case CStar::kGrad: return {scale * v / count, 1};
         case CStar::kLiteral: return {o.L_inf * o.D_inf * __builtin_sqrt(nonnegative), rho};
         default: return {o.c, __builtin_nan("")};
     }

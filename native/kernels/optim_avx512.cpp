@@ -11,5 +11,5 @@ namespace {
 #include "optimtarget.inl"
 }  // namespace
 
-extern const OptimTable kOptimAvx512Table = {bamsprod, bamsprod_presum, bound, bop, copy, five_streams};
+extern const OptimTable kOptimAvx512Table = {bamsprod, bamsprod_seen, bound, bop, copy, five_streams};
 }  // namespace coarsegrad

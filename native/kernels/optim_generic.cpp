@@ -13,5 +13,5 @@ namespace {
 #include "optimtarget.inl"
 }  // namespace
 
-extern const OptimTable kOptimGenericTable = {bamsprod, bamsprod_presum, bound, bop, copy, five_streams};
+extern const OptimTable kOptimGenericTable = {bamsprod, bamsprod_seen, bound, bop, copy, five_streams};
 }  // namespace coarsegrad

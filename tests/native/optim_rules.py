@@ -85,7 +85,7 @@ def c_hat(w, vhat, o):
         "literal": o["L_inf"] * o["D_inf"] * math.sqrt(error),
         "constant": o["c"],
     }
-    return found[o["cstar"]], math.sqrt(rho2)
+    return found[o["cstar"]], 1.0 if o["cstar"] == "grad" else math.sqrt(rho2)
 
 
 def parts(s):
@@ -94,13 +94,15 @@ def parts(s):
     return [slice(k, k + 1) for k in range(columns)] if columns > 1 else [slice(None)]
 
 
-def narrow_all(s, o):
+def narrow_all(s, o, g):
     rhos = []
     for k, part in enumerate(parts(s)):
         total = s.vhat[part].sum()
         found, rho = c_hat(s.w[part], s.vhat[part], o)
         seen = total > 0 and np.isfinite(total)
-        narrow(s, o, k, found, seen or (o["cstar"] == "constant" and s.bounds[0, k] > 0))
+        if o["cstar"] == "constant":
+            seen = s.bounds[0, k] > 0 or np.any(g[part] != 0)
+        narrow(s, o, k, found, seen)
         rhos.append(rho)
     return np.mean(rhos)
 
@@ -113,7 +115,7 @@ def bamsprod(s, g, o, bounded=True):
     s.v = o["beta2"] * s.v + (1 - o["beta2"]) * g**2
     s.vhat = s.vhat + (s.v - s.vhat) / s.t if o["average"] else np.maximum(s.vhat, s.v)
     if bounded and constant:
-        narrow_all(s, o)
+        narrow_all(s, o, g)
     c_l, c_u = (s.bounds[i][:, None].copy() for i in (2, 3)) if bounded else (0.0, np.inf)
     x = np.sqrt(s.vhat) if o["sqrt_space"] else s.vhat
     d = np.clip(x, c_l, c_u)
@@ -131,7 +133,7 @@ def bamsprod(s, g, o, bounded=True):
     s.record[4] = np.nan if np.isnan(old_eta) else np.mean(change < 0)
     s.record[5] = eta
     s.record[6 : 6 + k], s.record[6 + k :] = np.ravel(c_l), np.ravel(c_u)
-    s.record[0] = narrow_all(s, o) if bounded and not constant else np.nan
+    s.record[0] = narrow_all(s, o, g) if bounded and not constant else np.nan
 
 
 def amsgrad(s, g, o):

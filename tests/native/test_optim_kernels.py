@@ -323,7 +323,7 @@ def test_nothing_is_learnt_of_bounds_without_a_gradient(target, cstar):
         np.testing.assert_array_equal(mine.get(i, "w").reshape(rows, -1)[1:], weights[i][1:])
 
 
-def test_once_seen_a_constant_limit_goes_on_whatever_comes(target):
+def test_a_constant_limit_asks_only_whether_there_has_been_a_gradient(target):
     options = rules.BAMSPROD | {"cstar": "constant"}
     weights, gradients = data([(4, 20)], 2)
     mine = Native(weights)

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 
 from coarsegrad.optim import BAMSProd
-from coarsegrad.optim.bamsprod import narrow
+from coarsegrad.optim.bounds import narrow, start
 from reference.bamsprod import Reference
 
 CONFIGURATIONS: list[dict[str, Any]] = [
@@ -66,8 +66,8 @@ def test_equals_the_float64_twin(configuration: dict[str, Any], shape: tuple[int
         assert torch.equal(w.grad, g)
         twin.step(g.numpy())
         np.testing.assert_allclose(w.detach().numpy(), twin.w, rtol=1e-9, atol=1e-12)
-    for name in ("c", "c_l", "c_u"):
-        assert float(opt.state[w][name]) == pytest.approx(getattr(twin, name), rel=1e-9)
+    for name, value in zip(("n", "c", "c_l", "c_u"), opt.state[w]["bounds"], strict=True):
+        assert float(value) == pytest.approx(getattr(twin, name), rel=1e-9)
 
 
 def test_float32_stays_near_the_twin() -> None:
@@ -123,12 +123,11 @@ def test_zero_gradients_first_then_the_path_of_fresh_moments() -> None:
     before = w.detach().clone()
     run(opt, w, [torch.zeros(4, 4)] * 5)
     assert torch.equal(w, before)
-    state = opt.state[w]
-    assert (float(state["n"]), float(state["c_l"]), float(state["c_u"])) == (0.0, 0.0, math.inf)
+    assert opt.state[w]["bounds"].tolist() == [0.0, 0.0, 0.0, math.inf]
     run(opt, w, gradients((4, 4), 50))
     expected = _amsgrad(before, [torch.zeros(4, 4).double()] * 5 + gradients((4, 4), 50), 0.01)
     torch.testing.assert_close(w.detach(), expected, rtol=0, atol=2e-2)
-    assert float(state["c_u"]) > 0
+    assert float(opt.state[w]["bounds"][3]) > 0
 
 
 @settings(max_examples=100, deadline=None)
@@ -136,21 +135,20 @@ def test_zero_gradients_first_then_the_path_of_fresh_moments() -> None:
     st.lists(st.floats(0, 1e12, allow_nan=False), min_size=1, max_size=60),
     st.floats(1e-6, 1e3),
     st.sampled_from(["relative", "constant"]),
+    st.sampled_from(["mean", ("ema", 0.9), ("freeze", 5)]),
+    st.sampled_from(["v", "sqrt"]),
 )
 def test_bounds_are_nested_for_any_estimates(
-    estimates: list[float], gamma: float, cstar: str
+    estimates: list[float], gamma: float, cstar: str, reduce: Any, space: str
 ) -> None:
-    state = {
-        "c": torch.tensor(0.0, dtype=torch.float64),
-        "c_l": torch.tensor(0.0, dtype=torch.float64),
-        "c_u": torch.tensor(math.inf, dtype=torch.float64),
-        "n": torch.tensor(0.0, dtype=torch.float64),
-    }
+    bounds = start(None, torch.device("cpu"))
+    group = {"gamma": gamma, "betas": (0.9, 0.999), "cstar": cstar, "reduce": reduce,
+             "space": space}  # fmt: skip
     low, high = 0.0, math.inf
     for estimate in estimates:
         c_hat = torch.tensor(estimate, dtype=torch.float64)
-        narrow(state, {"gamma": gamma, "betas": (0.9, 0.999), "cstar": cstar}, (c_hat, c_hat + 1))
-        c_l, c_u = float(state["c_l"]), float(state["c_u"])
+        bounds = narrow(bounds, group, c_hat, torch.tensor(True))
+        c_l, c_u = bounds[2:].tolist()
         assert 0 <= low <= c_l <= c_u <= high
         low, high = c_l, c_u
 
@@ -162,7 +160,7 @@ def test_real_groups_follow_amsgrad_outside_the_box() -> None:
     grads = gradients((3,), 40)
     run(opt, w, grads)
     torch.testing.assert_close(w.detach(), _amsgrad(start, grads, 0.1), rtol=0, atol=1e-7)
-    assert "c_u" not in opt.state[w]
+    assert "bounds" not in opt.state[w]
 
 
 def test_latent_weights_stay_in_the_box() -> None:
@@ -330,7 +328,7 @@ def test_an_overflow_in_one_element_spares_the_others() -> None:
         w.grad = g.float()
         opt.step()
     assert torch.isfinite(w.detach().flatten()[1:]).all()
-    assert not opt.state[w]["c"].isnan()
+    assert not opt.state[w]["bounds"].isnan().any()
 
 
 def test_tiny_first_gradients_that_lock_the_bound_are_reported() -> None:

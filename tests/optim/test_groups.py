@@ -16,7 +16,7 @@ def test_routes_every_parameter_once() -> None:
     binary, real = param_groups(net, binary={"lr": 1.0}, real={"lr": 2.0})
     assert (binary["binary"], binary["lr"], len(binary["params"])) == (True, 1.0, 5)
     assert (real["binary"], real["lr"], len(real["params"])) == (False, 2.0, 10)
-    ids = {id(p) for g in (binary, real) for p in g["params"]}
+    ids = {id(p) for g in (binary, real) for _, p in g["params"]}
     assert ids == {id(p) for p in net.parameters()}
 
 
@@ -27,8 +27,9 @@ def test_survives_deepcopy() -> None:
 def test_bias_of_a_binary_layer_is_real() -> None:
     layer = Linear(2, 2, weight_quantizer=Sign())
     binary, real = param_groups(layer)
-    assert binary["params"][0] is layer.weight
-    assert real["params"][0] is layer.bias
+    assert binary["params"][0][0] == "weight"
+    assert binary["params"][0][1] is layer.weight
+    assert real["params"][0][1] is layer.bias
 
 
 def test_empty_and_frozen() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from coarsegrad.quantizers import Quantizer, Sign
+from coarsegrad.quantizers import Quantizer, Sign, binary_sign
 
 
 class LatentWeight(torch.nn.Module):
@@ -88,3 +88,35 @@ class LatentWeight(torch.nn.Module):
         if self.input_quantizer is not None:
             text += f", {self.input_quantizer.bits}-bit inputs"
         return text
+
+
+@torch.no_grad()
+def binarize_latents_(model: torch.nn.Module) -> torch.nn.Module:
+    """Replace every latent weight by its sign, -1 or +1 with sign(0) = +1, in place.
+
+    ``optim.Bop`` flips such weights and refuses others. Where a weight quantizer has a scale taken
+    from the latent weights, that scale becomes 1.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: the model has no latent weight.
+
+    >>> from coarsegrad.models import mlp
+    >>> binarize_latents_(mlp())[1].latent.detach().abs().unique()
+    tensor([1.])
+    """
+    latents = [
+        module.get_parameter(name)
+        for module in model.modules()
+        for name in getattr(module, "latent_names", ())
+    ]
+    if not latents:
+        raise ValueError(
+            "binarize_latents_ needs a model with latent weights, got none in "
+            f"{type(model).__name__}; build its layers with weight_quantizer=Sign()"
+        )
+    for latent in latents:
+        latent.copy_(binary_sign(latent))
+    return model

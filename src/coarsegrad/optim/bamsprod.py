@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Literal, final, get_args
 
 import torch
 from torch import Tensor
 
-from coarsegrad.errors import nearest
+from coarsegrad.optim import bounds, checks, fused
+from coarsegrad.optim import moments as mo
+from coarsegrad.optim.paths import Ops
+from coarsegrad.optim.records import Limits, Watch
+from coarsegrad.optim.rule import Batch, Rule, counts, number, zeros
 
-CStar = Literal["relative", "literal", "constant"]
+CStar = Literal["relative", "grad", "constant", "literal"]
 
 
 @final
-class BAMSProd(torch.optim.Optimizer):
+class BAMSProd(Rule):
     r"""AMSGrad with nested bounds on the second moment, and latent weights kept in a box.
 
     For each latent tensor W, with h = sqrt(vhat) and alpha_k = mean|W_k| per output channel k::
@@ -30,7 +34,7 @@ class BAMSProd(torch.optim.Optimizer):
         v     = beta2 v + (1 - beta2) g^2;   vhat = max(vhat, v)
         vt    = clip(vhat, c_l, c_u)                                  (the projection)
         eta'  = eta sqrt(1 - beta2^t) / (1 - beta1^t)
-        W     = clamp(W - eta' m / max(sqrt(vt), eps), box)
+        W     = clamp((1 - eta lambda) W - eta' m / max(sqrt(vt), eps), box)
         rho^2 = clip(sum h (|W| - alpha)^2 / sum h W^2, rho_min^2, 1)
         c     = running mean over steps of kappa^2 rho^2 mean(vhat)   (cstar="relative")
         x     = gamma t
@@ -41,32 +45,53 @@ class BAMSProd(torch.optim.Optimizer):
     AMSGrad to momentum SGD with rate eta / sqrt(c). Scaling the loss leaves the path unchanged.
     Real parameters (groups with ``binary=False``) follow AMSGrad, unbounded and unboxed.
 
-    Not as printed, and why: the printed c* (``cstar="literal"``) has the wrong unit and lies
-    orders of magnitude above vhat, which turns the method into slow SGD; eta/sqrt(t) is needed by
-    the proof only; bias correction is the choice that mattered most in training.
+    Where the defaults are not the printed ones, and why:
+
+    - ``cstar``: the printed c* (``"literal"``) has the unit f^{3/2} w^{1/2} instead of g^2 and lies
+      orders of magnitude above vhat, which turns the method into slow SGD.
+    - ``reduce``: the printed sum over steps diverges, since the quantization error does not vanish.
+    - ``lr_decay``, ``beta1_decay``: eta / sqrt(t) and a falling beta1 serve the proof and cost
+      accuracy.
+    - ``bias_correction``: Algorithm 1 has none; it is the choice that mattered most in training.
+    - ``rho_min``: without a floor, W = +-alpha gives c_u = 0 and an unbounded step.
+    - real parameters: the paper is silent; without quantization error they are not bounded.
 
     Args:
         params: parameters or groups; ``optim.param_groups(model)`` makes them. Parameters
             without ``binary`` in their group count as latent binary weights.
         lr: eta, in units of the weight.
         betas: (beta1, beta2), each in [0, 1).
-        eps: floor of sqrt(vt).
+        eps: floor of sqrt(vt), in units of g.
+        weight_decay: lambda, decoupled: W loses eta lambda W in a step.
         gamma: speed at which the bounds close, in 1/step; None is 1 - beta2.
-        kappa: scale of sqrt(c) for ``relative``.
+        kappa: scale of sqrt(c) for ``relative`` and ``grad``.
         rho_min: floor of the relative quantization error rho, in (0, 1].
-        cstar: ``relative``; ``literal``, L_inf D_inf sqrt(sum h (|W|-alpha)^2) as printed, as a
-            running mean; ``constant``, the number ``c``.
+        cstar: ``relative``; ``grad``, the same with rho = 1; ``constant``, the number ``c``;
+            ``literal``, L_inf D_inf sqrt(sum h (|W|-alpha)^2) as printed.
         c: the limit for ``constant``, in units of g^2.
         L_inf: the Lipschitz constant of ``literal``.
         D_inf: the diameter of the box of ``literal``.
         alpha: the binary scale; None is mean|W| per slice of dimension 0 (of the whole tensor
             for one-dimensional parameters).
+        reduce: how estimates become c: ``"mean"``, ``("ema", decay)``, or ``("freeze", K)``, the
+            mean of the first K; the bare words stand for 0.99 and 100.
+        per: one interval per ``"tensor"``, or per output ``"channel"``.
+        space: clip ``"v"`` as in Algorithm 1, or ``"sqrt"`` of it as AMSBound does.
+        vhat: ``"max"``, or ``"average"``: vhat += (v - vhat) / t, which is not monotone.
         bias_correction: whether eta' corrects the moments' start at zero; never applied to vhat.
+        lr_decay: ``"none"``, or ``"invsqrt"``: eta / sqrt(t).
+        beta1_decay: ``"constant"``, ``"power"``: beta1 lambda^(t-1), or ``"inverse"``: beta1 / t.
+        beta1_lambda: the lambda of ``"power"``, in (0, 1].
         box: (low, high) of latent weights, or None.
+        foreach: run list by list; None does so on CUDA. Slower than the default on a CPU.
+        maximize: step along the gradient instead of against it.
+        capturable: keep every number in tensors, for CUDA graphs.
+        fused: one native pass for float32 on the CPU; None and True use it where it applies.
+        diagnostics: keep what ``diagnostics()`` tells of each step.
 
     Raises:
         ValueError: a value out of range, with the range.
-        RuntimeError: a sparse or complex gradient.
+        RuntimeError: a sparse or complex gradient, in ``step``.
 
     >>> w = torch.nn.Parameter(torch.tensor([0.5, -0.5]))
     >>> opt = BAMSProd([w], lr=0.1)
@@ -77,9 +102,10 @@ class BAMSProd(torch.optim.Optimizer):
     def __init__(
         self,
         params: Iterable[Any],
-        lr: float = 1e-2,
+        lr: float | Tensor = 1e-2,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
+        weight_decay: float = 0.0,
         *,
         gamma: float | None = None,
         kappa: float = 1.0,
@@ -89,207 +115,220 @@ class BAMSProd(torch.optim.Optimizer):
         L_inf: float = 1.0,
         D_inf: float = 2.0,
         alpha: float | None = None,
+        reduce: str | tuple[str, float] = "mean",
+        per: Literal["tensor", "channel"] = "tensor",
+        space: Literal["v", "sqrt"] = "v",
+        vhat: Literal["max", "average"] = "max",
         bias_correction: bool = True,
+        lr_decay: Literal["none", "invsqrt"] = "none",
+        beta1_decay: Literal["constant", "power", "inverse"] = "constant",
+        beta1_lambda: float = 0.999,
         box: tuple[float, float] | None = (-1.0, 1.0),
+        foreach: bool | None = None,
+        maximize: bool = False,
+        capturable: bool = False,
+        fused: bool | None = None,
+        diagnostics: bool = False,
     ) -> None:
-        defaults = {
-            "lr": lr, "betas": betas, "eps": eps, "gamma": gamma, "kappa": kappa,
-            "rho_min": rho_min, "cstar": cstar, "c": c, "L_inf": L_inf, "D_inf": D_inf,
-            "alpha": alpha, "bias_correction": bias_correction, "box": box, "binary": True,
-        }  # fmt: skip
-        _validate(defaults)
-        super().__init__(params, defaults)
+        options = {key: value for key, value in locals().items() if key not in _NOT_OPTIONS}
+        super().__init__(params, {**options, "binary": True})
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group, checking its options as ``__init__`` checks the defaults."""
-        _validate({**self.defaults, **param_group})
-        super().add_param_group(param_group)
+    def _check(self, group: dict[str, Any]) -> None:
+        checks.rate(group)
+        checks.betas(group)
+        checks.number(
+            "Invalid epsilon value", group["eps"], open_low=True,
+            why=": it bounds the step where no gradient was seen",
+        )  # fmt: skip
+        checks.number("Invalid weight_decay value", group["weight_decay"])
+        for key in ("gamma", "alpha"):
+            if group[key] is not None:
+                checks.number(f"Invalid {key} value", group[key], open_low=True, why=", or None")
+        for key in ("kappa", "c", "L_inf", "D_inf"):
+            checks.number(f"Invalid {key} value", group[key], open_low=True)
+        for key in ("rho_min", "beta1_lambda"):
+            checks.number(f"Invalid {key} value", group[key], 0, 1, open_low=True)
+        checks.choice("cstar", group["cstar"], get_args(CStar))
+        checks.choice("per", group["per"], ("tensor", "channel"))
+        checks.choice("space", group["space"], ("v", "sqrt"))
+        checks.choice("vhat", group["vhat"], ("max", "average"))
+        checks.choice("lr_decay", group["lr_decay"], mo.LR_DECAYS)
+        checks.choice("beta1_decay", group["beta1_decay"], mo.BETA1_DECAYS)
+        _check_reduce(group["reduce"])
+        checks.box(group["box"])
+        checks.flags(group)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        for group in self.param_groups:
-            for key, value in self.defaults.items():
-                group.setdefault(key, value)
+    def _columns(self, group: dict[str, Any]) -> tuple[str, ...]:
+        return ("m", "v", "vhat", "bounds") if group["binary"] else ("m", "v", "vhat")
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load a state; its tensors keep their dtype, so that resuming is bit-exact.
+    def _new_state(self, parameter: Tensor, group: dict[str, Any]) -> dict[str, Tensor]:
+        state = {name: zeros(parameter) for name in ("m", "v", "vhat")}
+        if group["binary"]:
+            columns = bounds.channels(parameter) if group["per"] == "channel" else None
+            state["bounds"] = bounds.start(columns, parameter.device)
+        return state
 
-        torch casts every state tensor but ``step`` to its parameter's dtype.
-        """
-        super().load_state_dict(state_dict)
-        ids = [i for group in state_dict["param_groups"] for i in group["params"]]
-        parameters = [p for group in self.param_groups for p in group["params"]]
-        for i, parameter in zip(ids, parameters, strict=True):
-            for key, value in state_dict["state"].get(i, {}).items():
-                if isinstance(value, Tensor) and key != "step":
-                    self.state[parameter][key] = value.to(parameter.device, copy=True)
+    def _fused(self, batch: Batch, shared: Any, record: list[Tensor] | None) -> bool:
+        return fused.bamsprod(batch, record)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update every parameter that has a gradient; return the closure's loss, if any."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, parameter.grad, group)
-        return loss
+    def _eager(self, ops: Ops, batch: Batch, shared: Any) -> None:
+        group, state = batch.group, batch.state
+        if group["binary"] and group["cstar"] == "constant":
+            _narrow_constant(ops, batch)
+        estimates = ops.rows(
+            lambda path, *row: _update(path, group, *row),
+            batch.params, batch.grads, state["m"], state["v"], state["vhat"],
+            _intervals(ops, batch), counts(ops, batch),
+        )  # fmt: skip
+        if estimates and estimates[0] is not None:
+            columns = [b.reshape(4, -1) for b in state["bounds"]]
+            c_hat, s_v, _ = (torch.cat([e[k].reshape(-1) for e in estimates]) for k in range(3))
+            seen = (s_v > 0) & torch.isfinite(s_v) & torch.isfinite(c_hat)
+            _write(state["bounds"], bounds.narrow(torch.cat(columns, 1), group, c_hat, seen))
+            if ops.name != "traced" and group["cstar"] == "relative":
+                _warn_if_stuck(batch)
 
-    def _update(self, parameter: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
-        if grad.is_sparse or grad.is_complex():
-            kind = "sparse" if grad.is_sparse else "complex"
-            raise RuntimeError(f"BAMSProd does not support {kind} gradients")
-        state = self.state[parameter]
-        if not state:
-            state.update(_initial_state(parameter, bounded=group["binary"]))
-        state["step"] += 1
-        m, v, vhat = state["m"], state["v"], state["vhat"]
-        beta1, beta2 = group["betas"]
-        grad = grad.to(m.dtype)
-        m.lerp_(grad, 1 - beta1)
-        v.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
-        torch.maximum(vhat, v, out=vhat)
-
-        eta = group["lr"]
-        if group["bias_correction"]:
-            t = state["step"].item()
-            eta = eta * math.sqrt(1 - beta2**t) / (1 - beta1**t)
-        bounded = group["binary"]
-        if bounded and group["cstar"] == "constant":
-            narrow(state, group, _constant(vhat, group))
-        vtilde = vhat.clamp(state["c_l"], state["c_u"]) if bounded else vhat
-        w = parameter.to(m.dtype)
-        w.addcdiv_(m, vtilde.sqrt().clamp_(min=group["eps"]), value=-eta)
-        if bounded and group["box"] is not None:
-            w.clamp_(*group["box"])
-        if w is not parameter:
-            parameter.copy_(w)
-        if bounded and group["cstar"] != "constant":
-            narrow(state, group, quantization_limit(w, vhat, group))
-        if bounded and group["cstar"] == "relative":
-            _warn_if_stuck(state, vhat, group)
+    def _limits(self, batch: Batch, i: int, watch: Watch) -> Limits:
+        group, vhat = batch.group, batch.state["vhat"][i]
+        t = float(batch.state["step"][i])
+        eta = mo.scheduled(float(group["lr"]), group, t)
+        if not group["binary"]:
+            free = vhat.new_zeros(()), vhat.new_full((), math.inf)
+            return Limits(value=vhat, lower=free[0], upper=free[1], eta=eta)
+        used = batch.state["bounds"][i] if group["cstar"] == "constant" else watch.bounds[i]
+        lower, upper = (_spread(row, vhat) for row in used[2:])
+        squared = group["space"] == "v"
+        rho = math.nan
+        if group["cstar"] != "constant":
+            w = batch.params[i]
+            rho2 = bounds.estimate(group, w, vhat, vhat.sqrt(), torch.empty_like(vhat))[2]
+            rho = float(rho2.sqrt().mean())
+        return Limits(rho, vhat if squared else vhat.sqrt(), lower, upper, eta, squared)
 
 
-def _warn_if_stuck(state: dict[str, Tensor], vhat: Tensor, group: dict[str, Any]) -> None:
+_NOT_OPTIONS = ("self", "params", "__class__")
+
+
+def _update(
+    ops: Ops, group: dict[str, Any], w: Any, g: Any, m: Any, v: Any, vhat: Any, limits: Any, t: Any
+) -> Any:
+    """Do one step and return the estimate of c*, or None; lists in, list out for foreach."""
+    mo.accumulate(ops, group, g, m, v, t)
+    if group["vhat"] == "max":
+        ops.maximum_(vhat, v)
+    else:
+        ops.lerp_(vhat, v, ops.each(lambda step: 1 / step, t))
+    lr = number(group["lr"], ops)
+    eta = ops.each(lambda step: mo.scheduled(lr, group, step), t)
+    h = ops.sqrt(vhat)
+    estimated = group["binary"] and group["cstar"] != "constant"
+    low, high = (ops.each(lambda pair, k=k: pair[k], limits) for k in (0, 1))
+    # The root is needed once more for the statistics, if there are any.
+    if estimated:
+        d = ops.clamp(h, low, high)
+    else:
+        d = h
+        ops.clamp_(d, low, high)
+    mo.shrink(ops, group, w, eta)
+    size = ops.each(lambda rate, step: -mo.corrected(rate, group, step), eta, t)
+    ops.addcdiv_(w, m, d, size)
+    mo.project(ops, group, w)
+    if not estimated:
+        return None
+    return ops.each(lambda *x: bounds.estimate(group, *x), w, vhat, h, d)
+
+
+def _intervals(ops: Ops, batch: Batch) -> list[Any]:
+    """Return (low, high) of the denominator for each parameter, eps included.
+
+    The root is monotone, so clip(sqrt(vhat), sqrt(c_l), sqrt(c_u)) = sqrt(clip(vhat, c_l, c_u)):
+    one root serves the step and the statistics. Floats on the CPU, where a clamp by two numbers
+    is vectorised and one by two tensors is not.
+    """
+    group, eps = batch.group, batch.group["eps"]
+    if not group["binary"]:
+        return [(eps, math.inf)] * len(batch.params)
+    rows = [b[2:].sqrt() if group["space"] == "v" else b[2:] for b in batch.state["bounds"]]
+    rows = [row.clamp(min=eps) for row in rows]
+    plain = group["per"] == "tensor" and rows[0].is_cpu and ops.name != "traced"
+    if plain:
+        return [tuple(pair) for pair in torch.stack(rows).tolist()]
+    return [
+        tuple(_spread(row, w) for row in pair)
+        for pair, w in zip(rows, batch.params, strict=True)
+    ]  # fmt: skip
+
+
+def _spread(row: Tensor, w: Tensor) -> Tensor:
+    """Return a bound in w's dtype, 0-d or of shape (K, 1, ...)."""
+    row = row.to(w.dtype)
+    return (
+        row.reshape(()) if row.dim() == 0 or w.dim() < 2 else row.reshape(-1, *(1,) * (w.dim() - 1))
+    )
+
+
+def _narrow_constant(ops: Ops, batch: Batch) -> None:
+    """Close the intervals on the constant c, from the first gradient that is not zero."""
+    group, columns = batch.group, batch.state["bounds"]
+    before = torch.cat([b.reshape(4, -1) for b in columns], 1)
+    seen = before[0] > 0
+    if ops.name == "traced" or not bool(seen.all()):
+        some = torch.cat(
+            [_nonzero(g, b) for g, b in zip(batch.grads, columns, strict=True)]
+        )  # fmt: skip
+        seen = seen | some
+    c_hat = torch.full_like(before[0], group["c"])
+    _write(columns, bounds.narrow(before, group, c_hat, seen))
+
+
+def _nonzero(g: Tensor, b: Tensor) -> Tensor:
+    if b.dim() == 1 or g.dim() < 2:
+        return (g != 0).any().reshape(1)
+    return (g != 0).flatten(1).any(1)
+
+
+def _write(columns: list[Tensor], rows: Tensor) -> None:
+    sizes = [b[0].numel() for b in columns]
+    for b, part in zip(columns, rows.split(sizes, 1), strict=True):
+        b.copy_(part.reshape(b.shape))
+
+
+def _check_reduce(reduce: Any) -> None:
+    words = ("mean", "ema", "freeze")
+    if isinstance(reduce, str):
+        checks.choice("reduce", reduce, words)
+        return
+    if not isinstance(reduce, (tuple, list)) or len(reduce) != 2:
+        raise ValueError(
+            f"Invalid reduce value: {reduce!r} (must be 'mean', ('ema', decay) or ('freeze', K))"
+        )
+    checks.choice("reduce", reduce[0], words[1:])
+    if reduce[0] == "ema":
+        checks.number("Invalid decay of reduce", reduce[1], 0, 1, open_high=True)
+    else:
+        checks.number("Invalid K of reduce", reduce[1], 1)
+
+
+def _warn_if_stuck(batch: Batch) -> None:
     """Warn when most of a tensor lies far above c_u while the interval should still be wide.
 
     Sitting at c_u alone is no fault: on small_cnn two thirds do by step 512. Beyond 100 c_u a step
     is ten times AMSGrad's. Looked at in steps 16, 32, 64, ... only, and while gamma t < 1.
     """
-    t = int(state["step"].item())
-    if t < 16 or t & (t - 1) or _gamma(group) * t >= 1 or vhat.numel() < 16:
-        return
-    share = (vhat > 100 * state["c_u"]).double().mean().item()
-    if share > 0.5:
-        warnings.warn(
-            f"BAMSProd: {share:.0%} of a tensor of shape {list(vhat.shape)} lies over 100 times "
-            f"above the bound c_u in step {t}: its first gradients were tiny and locked the bound "
-            "low; begin with larger gradients, or raise kappa",
-            stacklevel=4,
-        )
-
-
-def _initial_state(parameter: Tensor, *, bounded: bool) -> dict[str, Tensor]:
-    narrow_float = parameter.dtype in (torch.float16, torch.bfloat16)
-    dtype = torch.float32 if narrow_float else parameter.dtype
-    state = {"step": torch.tensor(0.0)}
-    for name in ("m", "v", "vhat"):
-        state[name] = torch.zeros_like(parameter, dtype=dtype, memory_format=torch.preserve_format)
-    if bounded:
-        for name, value in (("c", 0.0), ("c_l", 0.0), ("c_u", math.inf), ("n", 0.0)):
-            state[name] = torch.tensor(value, dtype=torch.float64, device=parameter.device)
-    return state
-
-
-def _gamma(group: dict[str, Any]) -> float:
-    gamma: float = 1 - group["betas"][1] if group["gamma"] is None else group["gamma"]
-    return gamma
-
-
-def _constant(vhat: Tensor, group: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    total = vhat.sum(dtype=torch.float64)
-    return torch.full_like(total, group["c"]), total
-
-
-def quantization_limit(w: Tensor, vhat: Tensor, group: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """Return this step's estimate of c* and sum(vhat), both 0-d float64.
-
-    Sums are taken per output channel k, so that alpha_k = mean|W_k| is found in the same pass:
-    sum h (|W|-alpha)^2 = sum h W^2 - 2 sum_k alpha_k S_h|w|,k + sum_k alpha_k^2 S_h,k.
-    """
-    channels = w.flatten(1) if w.dim() > 1 else w.reshape(1, -1)
-    magnitude = channels.abs()
-    h = vhat.reshape(channels.shape).sqrt()
-    hw = h * magnitude
-    s_v = vhat.sum(dtype=torch.float64)
-    s_h = h.sum(1, dtype=torch.float64)
-    s_hw = hw.sum(1, dtype=torch.float64)
-    s_hw2 = (hw * magnitude).sum(dtype=torch.float64)
-    if group["alpha"] is None:
-        alpha = magnitude.mean(1, dtype=torch.float64)
-    else:
-        alpha = torch.full_like(s_h, group["alpha"])
-    # Rounding can take a vanishing error a little below 0.
-    error = (s_hw2 - 2 * (alpha * s_hw).sum() + (alpha.square() * s_h).sum()).clamp(min=0)
-    if group["cstar"] == "literal":
-        return group["L_inf"] * group["D_inf"] * error.sqrt(), s_v
-    # 0/0 where every weight is 0: no magnitude to compare with, taken as the worst error.
-    rho2 = (error / s_hw2).nan_to_num(1.0).clamp(group["rho_min"] ** 2, 1)
-    return group["kappa"] ** 2 * rho2 * s_v / max(w.numel(), 1), s_v
-
-
-def narrow(
-    state: dict[str, Tensor], group: dict[str, Any], estimate: tuple[Tensor, Tensor]
-) -> None:
-    """Fold one estimate of c* into the running mean and nest the interval [c_l, c_u] in place.
-
-    While no gradient has been seen (sum(vhat) = 0) nothing changes: c_u = 0 would lock there. Nor
-    does it after an overflow: one NaN in c would make every weight of the tensor NaN.
-    """
-    c_hat, s_v = estimate
-    seen = (s_v > 0) & torch.isfinite(s_v) & torch.isfinite(c_hat)
-    n = state["n"] + 1
-    c = state["c"] + (c_hat - state["c"]) / n
-    gamma = _gamma(group)
-    # A constant c* is known before the step it bounds; an estimated one bounds the next step.
-    x = gamma * (n if group["cstar"] == "constant" else n + 1)
-    c_u = torch.minimum(state["c_u"], torch.maximum(c * (1 + 1 / x), state["c_l"]))
-    c_l = torch.maximum(state["c_l"], torch.minimum(c / (1 + 1 / x), c_u))
-    for name, value in (("n", n), ("c", c), ("c_u", c_u), ("c_l", c_l)):
-        state[name].copy_(torch.where(seen, value, state[name]))
-
-
-def _validate(group: dict[str, Any]) -> None:
-    """Raise ValueError for the first option out of range, in torch's wording."""
-
-    def number(value: Any, low: float, high: float, *, open_low: bool = False) -> bool:
-        above = value > low if open_low else value >= low
-        return above and value <= high and math.isfinite(value)
-
-    inf, (beta1, beta2), box = math.inf, group["betas"], group["box"]
-    checks = (
-        (number(group["lr"], 0, inf), f"Invalid learning rate: {group['lr']}", ">= 0"),
-        (number(group["eps"], 0, inf, open_low=True), f"Invalid epsilon value: {group['eps']}",
-         "> 0: it bounds the step where no gradient was seen"),
-        (0 <= beta1 < 1, f"Invalid beta parameter at index 0: {beta1}", "in [0, 1)"),
-        (0 <= beta2 < 1, f"Invalid beta parameter at index 1: {beta2}", "in [0, 1)"),
-        (group["gamma"] is None or number(group["gamma"], 0, inf, open_low=True),
-         f"Invalid gamma value: {group['gamma']}", "> 0, or None for 1 - beta2"),
-        (number(group["kappa"], 0, inf, open_low=True),
-         f"Invalid kappa value: {group['kappa']}", "> 0"),
-        (number(group["rho_min"], 0, 1, open_low=True),
-         f"Invalid rho_min value: {group['rho_min']}", "in (0, 1]"),
-        (group["cstar"] in get_args(CStar), f"Invalid cstar value: {group['cstar']!r}",
-         f"one of {', '.join(get_args(CStar))}.{nearest(str(group['cstar']), get_args(CStar))}"),
-        *((number(group[key], 0, inf, open_low=True), f"Invalid {key} value: {group[key]}", "> 0")
-          for key in ("c", "L_inf", "D_inf")),
-        (group["alpha"] is None or number(group["alpha"], 0, inf, open_low=True),
-         f"Invalid alpha value: {group['alpha']}", "> 0, or None for mean|W| per channel"),
-        (box is None or (len(box) == 2 and box[0] < box[1]), f"Invalid box value: {box}",
-         "(low, high) with low < high, or None"),
-    )  # fmt: skip
-    for valid, got, allowed in checks:
-        if not valid:
-            raise ValueError(f"{got} (must be {allowed})")
+    group = batch.group
+    scale = 100.0 if group["space"] == "v" else 10.0
+    for vhat, b, step in zip(
+        batch.state["vhat"], batch.state["bounds"], batch.state["step"], strict=True
+    ):
+        t = int(step)
+        if t < 16 or t & (t - 1) or bounds.gamma_of(group) * t >= 1 or vhat.numel() < 16:
+            continue
+        value = vhat if group["space"] == "v" else vhat.sqrt()
+        share = (value > scale * _spread(b[3], vhat)).double().mean().item()
+        if share > 0.5:
+            warnings.warn(
+                f"BAMSProd: {share:.0%} of a tensor of shape {list(vhat.shape)} lies over 100 "
+                f"times above the bound c_u in step {t}: its first gradients were tiny and locked "
+                "the bound low; begin with larger gradients, or raise kappa",
+                stacklevel=6,
+            )

@@ -1,31 +1,28 @@
 """One pass over memory: the native steps of BAMSProd, AdaBound, AMSBound, Bop and Bop2ndOrder.
 
-Every function takes a parameter group, and as lists of equal length its tensors, their gradients
-and columns of their state, and updates all of them in one parallel region. What the rules compute
-is said in the optimizers' own files; results do not depend on the number of threads or the CPU.
-
-``records``: None, or for each parameter a float64 tensor of ``RECORD + 2 K`` numbers; K is 1, or the
-number of channels where each has bounds of its own. It holds, after the step::
-
-    0 rho           relative quantization error (mean over channels); NaN without statistics
-    1, 2            share of elements whose second moment (AdaBound: rate) lies below c_l, above c_u
-    3               share of weights that changed sign
-    4               share of elements where sqrt(vt)/eta fell since the step before
-    5               eta; NaN before the first step
-    6..6+K, ..6+2K  the bounds c_l and c_u that the step used
+Each function updates all tensors of a batch in one parallel region; what the rules compute is said
+in the optimizers' own files, and ``records`` says what a record holds. Results do not depend on the
+number of threads or on the CPU.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
+from itertools import chain
+from operator import attrgetter
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 from torch.nn import Parameter
+
+from coarsegrad.optim.bounds import gamma_of, reduction
+
+if TYPE_CHECKING:
+    from coarsegrad.optim.rule import Batch
 
 
 def _load() -> ModuleType | None:
@@ -38,11 +35,14 @@ def _load() -> ModuleType | None:
 
 _native = _load()
 
-RECORD = 6
+_CONTIGUOUS = torch.contiguous_format
+_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+# State that is not laid out as its parameter, and its dtype.
+_SMALL = {"step": torch.float32, "bounds": torch.float64}
 
-_PLAIN = (Parameter, Tensor)
-_float32, _strided = torch.float32, torch.strided
-_contiguous = torch.contiguous_format
+# C functions, which map() calls without the interpreter: a list of 161 small tensors is looked at
+# and stepped in less than half a millisecond.
+_dtype, _is_cpu, _layout = map(attrgetter, ("dtype", "is_cpu", "layout"))
 
 
 def available() -> bool:
@@ -50,48 +50,41 @@ def available() -> bool:
     return _native is not None
 
 
-def qualifies(parameter: Tensor, grad: Tensor, *state: Tensor | None) -> bool:
-    """Whether a fused step can take this parameter: float32 on the CPU, in dense memory.
+def fitting(params: list[Tensor], grads: list[Tensor], state: dict[str, list[Tensor]]) -> list[int]:
+    """Return which parameters the native module can step: float32 on the CPU, in dense memory.
 
     The state has to lie in the parameter's order, contiguous or channels_last, so that output
     channels are runs of memory. A gradient in another order is copied, never written.
     """
-    if (
-        type(parameter) not in _PLAIN
-        or type(grad) is not Tensor
-        or not parameter.is_cpu
-        or not grad.is_cpu
-        or parameter.dtype is not _float32
-        or grad.dtype is not _float32
-        or parameter.layout is not _strided
-        or grad.layout is not _strided
+    if _native is None:
+        return []
+    large = [params, *(column for name, column in state.items() if name not in _SMALL)]
+    small = [(column, _SMALL[name]) for name, column in state.items() if name in _SMALL]
+    fit = list(range(len(params)))
+    if not (
+        _plain(chain(grads, *large), torch.float32)
+        and all(_plain(column, dtype) for column, dtype in small)
     ):
-        return False
-    order = _order(parameter)
-    return order is not None and all(
-        s is None or (s.dtype is _float32 and s.is_cpu and s.is_contiguous(memory_format=order))
-        for s in state
-    )
+        fit = [
+            i
+            for i in fit
+            if _plain([grads[i], *(column[i] for column in large)], torch.float32)
+            and all(_plain([column[i]], dtype) for column, dtype in small)
+        ]
+    if len(fit) == len(params) and all(map(Tensor.is_contiguous, chain(*large))):
+        return fit
+    return [i for i in fit if _alike([column[i] for column in large])]
 
 
-def bamsprod(
-    group: dict[str, Any],
-    params: Sequence[Tensor],
-    grads: Sequence[Tensor],
-    steps: Sequence[Tensor],
-    m: Sequence[Tensor],
-    v: Sequence[Tensor],
-    vhat: Sequence[Tensor],
-    bounds: Sequence[Tensor] | None,
-    records: Sequence[Tensor] | None = None,
-) -> None:
-    """Step BAMSProd; ``bounds`` None for groups of real parameters, which follow AMSGrad."""
+def bamsprod(batch: Batch, record: list[Tensor] | None) -> bool:
+    """Step BAMSProd; a batch without bounds, of real parameters, follows AMSGrad."""
+    group, bounded = batch.group, "bounds" in batch.state
     beta1, beta2 = group["betas"]
-    box = group["box"] if bounds is not None else None
-    reduce, memory = _reduction(group["reduce"])
-    _run(
-        _module().bamsprod,
-        (params, grads, m, v, vhat, steps, bounds, records),
+    reduce, memory = reduction(group["reduce"])
+    return _run(
+        "bamsprod",
+        batch,
+        record,
         by_channel=group["per"] == "channel",
         lr=float(group["lr"]),
         beta1=beta1,
@@ -99,12 +92,12 @@ def bamsprod(
         beta1_decay=group["beta1_decay"],
         beta1_lambda=group["beta1_lambda"],
         eps=group["eps"],
-        gamma=1 - beta2 if group["gamma"] is None else group["gamma"],
+        gamma=gamma_of(group),
         weight_decay=group["weight_decay"],
-        **_box(box),
+        **_box(group),
         kappa=group["kappa"],
         rho_min=group["rho_min"],
-        cstar=group["cstar"],
+        cstar=group["cstar"] if bounded else "constant",
         c=group["c"],
         L_inf=group["L_inf"],
         D_inf=group["D_inf"],
@@ -119,21 +112,14 @@ def bamsprod(
     )
 
 
-def bound(
-    group: dict[str, Any],
-    params: Sequence[Tensor],
-    grads: Sequence[Tensor],
-    steps: Sequence[Tensor],
-    m: Sequence[Tensor],
-    v: Sequence[Tensor],
-    vhat: Sequence[Tensor] | None = None,
-    records: Sequence[Tensor] | None = None,
-) -> None:
-    """Step AMSBound, or AdaBound where ``vhat`` is None."""
+def bound(batch: Batch, record: list[Tensor] | None) -> bool:
+    """Step AMSBound, or AdaBound where there is no ``vhat``."""
+    group = batch.group
     beta1, beta2 = group["betas"]
-    _run(
-        _module().bound,
-        (params, grads, m, v, vhat, steps, None, records),
+    return _run(
+        "bound",
+        batch,
+        record,
         lr=float(group["lr"]),
         base_lr=float(group["base_lr"]),
         final_lr=group["final_lr"],
@@ -142,85 +128,86 @@ def bound(
         gamma=group["gamma"],
         eps=group["eps"],
         weight_decay=group["weight_decay"],
-        **_box(group["box"]),
+        **_box(group),
         bias_correction=group["bias_correction"],
         maximize=group["maximize"],
     )
 
 
-def bop(
-    group: dict[str, Any],
-    params: Sequence[Tensor],
-    grads: Sequence[Tensor],
-    steps: Sequence[Tensor],
-    m: Sequence[Tensor],
-    v: Sequence[Tensor] | None = None,
-    records: Sequence[Tensor] | None = None,
-) -> None:
-    """Step Bop2ndOrder, or Bop where ``v`` is None."""
-    _run(
-        _module().bop,
-        (params, grads, m, v, None, steps, None, records),
+def bop(batch: Batch, record: list[Tensor] | None) -> bool:
+    """Step Bop2ndOrder, or Bop where there is no ``v``."""
+    group, second = batch.group, "v" in batch.state
+    return _run(
+        "bop",
+        batch,
+        record,
         rate=group["gamma"] * float(group["lr"]),
-        sigma=group["sigma"] if v is not None else 0.0,
+        sigma=group["sigma"] if second else 0.0,
         threshold=group["threshold"],
-        eps=group.get("eps", 1e-10),
-        unbiased=v is not None and group.get("unbiased", False),
+        eps=group["eps"] if second else 0.0,
+        unbiased=second and group["unbiased"],
         maximize=group["maximize"],
     )
 
 
-def _module() -> ModuleType:
-    if _native is None:
-        raise RuntimeError("this build of coarsegrad has no native module; pass fused=False")
-    return _native
+def _plain(tensors: Iterable[Tensor], dtype: torch.dtype) -> bool:
+    """Whether all are ordinary tensors of this dtype in the CPU's memory."""
+    tensors = list(tensors)
+    return (
+        {*map(type, tensors)} <= {Tensor, Parameter}
+        and {*map(_dtype, tensors)} <= {dtype}
+        and all(map(_is_cpu, tensors))
+        and {*map(_layout, tensors)} <= {torch.strided}
+    )
+
+
+def _alike(tensors: list[Tensor]) -> bool:
+    """Whether the state lies in memory in the order of its parameter, the first."""
+    order = _order(tensors[0])
+    return order is not None and all(t.is_contiguous(memory_format=order) for t in tensors)
 
 
 def _order(parameter: Tensor) -> torch.memory_format | None:
     """Return the order of a dense parameter whose dimension 0 is outermost in memory."""
     if parameter.is_contiguous():
-        return _contiguous
-    if parameter.dim() == 4 and parameter.is_contiguous(memory_format=torch.channels_last):
-        return torch.channels_last
-    if parameter.dim() == 5 and parameter.is_contiguous(memory_format=torch.channels_last_3d):
-        return torch.channels_last_3d
-    return None
+        return _CONTIGUOUS
+    order = _LAST.get(parameter.dim())
+    if order is None or not parameter.is_contiguous(memory_format=order):
+        return None
+    return order
 
 
-def _reduction(reduce: str | tuple[str, float]) -> tuple[str, float]:
-    return (reduce, 0.0) if isinstance(reduce, str) else (reduce[0], float(reduce[1]))
-
-
-def _box(box: tuple[float, float] | None) -> dict[str, float]:
-    low, high = (-math.inf, math.inf) if box is None else box
+def _box(group: dict[str, Any]) -> dict[str, float]:
+    free = group["box"] is None or not group.get("binary", True)
+    low, high = (-math.inf, math.inf) if free else group["box"]
     return {"box_low": low, "box_high": high}
 
 
-def _run(
-    step: Callable[..., None], columns: Sequence[Sequence[Tensor] | None], **options: Any
-) -> None:
-    """Call a native step with the addresses of all columns, then count the tensors' versions up."""
-    params, grads, *state = columns
-    assert params is not None
-    assert grads is not None
-    # Held until the step is done: a copy's memory is only lent by its tensor.
-    ordered = [_in_order(p, g) for p, g in zip(params, grads, strict=True)]
+def _run(name: str, batch: Batch, record: list[Tensor] | None, **options: Any) -> bool:
+    """Call a native step with the addresses of all tensors, then count their versions up."""
+    if _native is None:
+        return False
+    step: Callable[..., None] = getattr(_native, name)
+    params, state = batch.params, batch.state
+    # Held until the step is done: the memory of a copy is its own.
+    grads = batch.grads
+    if not (all(map(Tensor.is_contiguous, grads)) and all(map(Tensor.is_contiguous, params))):
+        grads = [_in_order(p, g) for p, g in zip(params, grads, strict=True)]
     nowhere = [0] * len(params)
+    columns: list[list[Tensor] | None] = [params, grads]
+    columns += [state.get(key) for key in ("m", "v", "vhat", "step", "bounds")]
     flat: list[int] = []
-    changed: list[Tensor] = []
-    for column in (params, ordered, *state):
+    for column in (*columns, record):
         flat += nowhere if column is None else map(Tensor.data_ptr, column)
-        if column is not None and column is not ordered:
-            changed += column
     flat += map(Tensor.numel, params)
     flat += [p.size(0) if p.dim() > 1 else 1 for p in params]
     step(flat, torch.get_num_threads(), **options)
-    increment_version(changed)
+    changed: Iterable[Tensor] = chain(params, *state.values(), record or ())
+    increment_version(list(changed))
+    return True
 
 
 def _in_order(parameter: Tensor, grad: Tensor) -> Tensor:
-    if grad.is_contiguous() and parameter.is_contiguous():
-        return grad
     order = _order(parameter)
     assert order is not None
     return grad.contiguous(memory_format=order)

@@ -18,7 +18,8 @@ def param_groups(
 
     A module states its latent parameters in ``latent_names``; no tags, no name matching. The
     groups carry ``binary=True`` and ``binary=False``. Parameters shared between modules are
-    listed once; frozen ones (``requires_grad=False``) are left out; an empty group is dropped.
+    listed once; frozen ones (``requires_grad=False``) are left out; an empty group is dropped. The
+    parameters come with their names, which torch keeps in the group as ``param_names``.
 
     Args:
         model: any module.
@@ -45,8 +46,8 @@ def param_groups(
                 f"a latent weight and the same tensor is a real parameter as {places[False]}; "
                 "untie them, or quantize both"
             )
-    groups = [
-        {"params": [p for p, c in claims.items() if c.keys() == {kind} and p.requires_grad],
+    groups: list[dict[str, Any]] = [
+        {"params": [(c[kind], p) for p, c in claims.items() if kind in c and p.requires_grad],
          "binary": kind, **(options or {})}
         for kind, options in ((True, binary), (False, real))
     ]  # fmt: skip

@@ -10,6 +10,8 @@ from torch import nn
 from coarsegrad import data, models, ste
 from coarsegrad.data import Images
 from coarsegrad.errors import RecipeError
+from coarsegrad.nn import binarize_latents_
+from coarsegrad.train.optimizers import FLIPPING
 from coarsegrad.train.recipe import Recipe
 
 _STES: dict[str, type[ste.CoarseDerivative]] = {
@@ -37,6 +39,8 @@ def build_model(recipe: Recipe) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         net: nn.Module = getattr(models, recipe.model)(_STES[recipe.ste]())
+    if recipe.optimizer in FLIPPING:
+        binarize_latents_(net)
     # Channels last is the layout of torch's fastest CPU convolutions.
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 

@@ -13,13 +13,13 @@ from torchmetrics.aggregation import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from coarsegrad.errors import TrainError
-from coarsegrad.optim import BAMSProd, param_groups
+from coarsegrad.train.optimizers import build_optimizer
 from coarsegrad.train.recipe import Recipe
 
 
 @final
 class Classifier(lightning.LightningModule):
-    """Cross entropy, accuracy, BAMSProd with two learning rates and one schedule.
+    """Cross entropy, accuracy, the recipe's optimizer with two learning rates and one schedule.
 
     Args:
         net: maps (N, C, H, W) float32 images to (N, classes) logits.
@@ -90,12 +90,8 @@ class Classifier(lightning.LightningModule):
         self.log(name, self.accuracy, on_epoch=True, on_step=False)
 
     def configure_optimizers(self) -> Any:
-        """Return BAMSProd over two groups, and the schedule, stepped once a batch."""
-        recipe = self.recipe
-        groups = param_groups(
-            self.net, binary={"lr": recipe.lr_binary}, real={"lr": recipe.lr_real}
-        )
-        optimizer = BAMSProd(groups, betas=(recipe.beta1, recipe.beta2), cstar=recipe.cstar)
+        """Return the recipe's two rules as one optimizer, and the schedule, stepped per batch."""
+        optimizer = build_optimizer(self.net, self.recipe)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 

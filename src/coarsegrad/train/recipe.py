@@ -16,7 +16,11 @@ from coarsegrad.errors import RecipeError, nearest
 DataName = Literal["mnist", "digits"]
 ModelName = Literal["small_cnn", "mlp"]
 SteName = Literal["identity", "clipped_identity", "triangle", "swish_sign"]
-CStarName = Literal["relative", "literal", "constant"]
+CStarName = Literal["relative", "grad", "constant", "literal"]
+RuleName = Literal[
+    "bamsprod", "adabound", "amsbound", "clipped_sgd", "normalized_sgd", "adam", "amsgrad", "sgdm"
+]
+FlipName = Literal["bop", "bop2ndorder"]
 _Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Beta = Annotated[float, Field(ge=0, lt=1)]
 _Count = Annotated[int, Field(ge=1)]
@@ -34,15 +38,21 @@ class Recipe:
         ste: coarse derivative of the activations.
         epochs: passes over the training images.
         batch_size: images in a step; a last batch that is not full is left out.
-        lr_binary: learning rate of the latent binary weights.
+        optimizer: rule of the latent binary weights, kept in [-1, 1] by all of them; ``bop`` and
+            ``bop2ndorder`` flip weights that are binary from the start.
+        options: more arguments of this rule, by name.
+        optimizer_real: rule of everything else; ``bamsprod`` is AMSGrad there.
+        lr_binary: learning rate of the latent binary weights; for ``bop`` and ``bop2ndorder`` it
+            multiplies gamma.
         lr_real: learning rate of everything else, batch norm above all.
-        beta1: decay of the first moment.
+        beta1: decay of the first moment, or the momentum, of both rules; Bop has none.
         beta2: decay of the second moment.
         cstar: limit of BAMSProd's bounds.
         schedule: learning rate over the run; ``cosine`` falls to 0 at its end.
         seed: of the initial weights and of every batch.
         validation: training images held out, the last ones; the run is then measured on them and
             never sees the test images. 0 trains on all and measures on the test images, once.
+        evaluations: times in an epoch that held-out images are looked at.
         limit: train on the first so many images only; None is all.
         checkpoint_every: steps between two checkpoints.
 
@@ -56,6 +66,11 @@ class Recipe:
     ste: SteName = "clipped_identity"
     epochs: _Count = 6
     batch_size: _Count = 64
+    optimizer: RuleName | FlipName = "bamsprod"
+    options: dict[str, float | int | bool | str | list[float | str] | None] = Field(
+        default_factory=dict
+    )
+    optimizer_real: RuleName = "bamsprod"
     lr_binary: _Rate = 1e-2
     lr_real: _Rate = 1e-2
     beta1: _Beta = 0.9
@@ -64,6 +79,7 @@ class Recipe:
     schedule: Literal["cosine", "constant"] = "cosine"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     validation: Annotated[int, Field(ge=0)] = 0
+    evaluations: _Count = 1
     limit: _Count | None = None
     checkpoint_every: _Count = 200
 

@@ -6,7 +6,7 @@ import logging
 import pickle
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +54,7 @@ def train(
     resume: bool = False,
     show: Callable[[Row], None] | None = None,
     progress: bool = False,
+    callbacks: Sequence[lightning.Callback] = (),
 ) -> Result:
     """Train a recipe and leave a run folder.
 
@@ -66,6 +67,7 @@ def train(
         resume: go on from the folder's last.ckpt; its recipe must be this one.
         show: called after each epoch with its row of metrics.
         progress: whether to draw a progress bar.
+        callbacks: more Lightning callbacks, run before coarsegrad's own.
 
     Raises:
         TrainError: the folder holds a run and ``resume`` is not set, or no checkpoint and it is,
@@ -94,7 +96,11 @@ def train(
     )
     start = time.monotonic()
     with _quiet():
-        trainer = _trainer(recipe, folder, show, progress)
+        own: list[Any] = [
+            MetricsTable(folder / "metrics.csv", show),
+            SaveLast(folder / "last.ckpt", recipe.checkpoint_every),
+        ]
+        trainer = _trainer(recipe, folder, [*callbacks, *own], progress)
         accuracy = _fit(trainer, module, loader, evaluation, task, checkpoint, resume)
     return Result(
         accuracy=accuracy,
@@ -181,12 +187,8 @@ def _check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
 
 
 def _trainer(
-    recipe: Recipe, folder: Path, show: Callable[[Row], None] | None, progress: bool
+    recipe: Recipe, folder: Path, callbacks: list[Any], progress: bool
 ) -> lightning.Trainer:
-    callbacks: list[Any] = [
-        MetricsTable(folder / "metrics.csv", show),
-        SaveLast(folder / "last.ckpt", recipe.checkpoint_every),
-    ]
     if progress:
         callbacks.append(lightning.pytorch.callbacks.RichProgressBar())
     return lightning.Trainer(
@@ -194,6 +196,7 @@ def _trainer(
         accelerator="auto",
         devices=1,
         callbacks=callbacks,
+        val_check_interval=1 / recipe.evaluations,
         plugins=[AtomicCheckpoints()],
         logger=TensorBoardLogger(folder, name="", version="tensorboard"),
         enable_checkpointing=False,

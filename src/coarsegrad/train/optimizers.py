@@ -1,0 +1,79 @@
+"""From a recipe's names to optimizers: one rule for latent weights, one for real parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from coarsegrad import optim
+from coarsegrad.errors import RecipeError
+from coarsegrad.train.recipe import Recipe
+
+_BOX = (-1.0, 1.0)
+
+# name -> (class, options that make it what its name says)
+_RULES: dict[str, tuple[type[Optimizer], dict[str, Any]]] = {
+    "bamsprod": (optim.BAMSProd, {}),
+    "adabound": (optim.AdaBound, {"box": _BOX}),
+    "amsbound": (optim.AMSBound, {"box": _BOX}),
+    "bop": (optim.Bop, {}),
+    "bop2ndorder": (optim.Bop2ndOrder, {}),
+    "clipped_sgd": (optim.ClippedSGD, {"box": _BOX}),
+    "normalized_sgd": (optim.NormalizedSGD, {"box": _BOX}),
+    "adam": (torch.optim.Adam, {}),
+    "amsgrad": (torch.optim.Adam, {"amsgrad": True}),
+    "sgdm": (torch.optim.SGD, {}),
+}
+FLIPPING = frozenset({"bop", "bop2ndorder"})
+_WITH_MOMENTUM = frozenset({"sgdm", "clipped_sgd", "normalized_sgd"})
+
+
+def build_optimizer(net: nn.Module, recipe: Recipe) -> Optimizer:
+    """Return the recipe's two rules as one optimizer.
+
+    Latent weights end every step in [-1, 1], whichever rule moves them, so that rules are compared
+    on the same set; real parameters are free.
+
+    Raises:
+        RecipeError: an option that the rule does not know, or a value that it refuses.
+    """
+    rules = {
+        "binary": _rule(recipe.optimizer, recipe.lr_binary, recipe, recipe.options),
+        "real": _rule(recipe.optimizer_real, recipe.lr_real, recipe, {}),
+    }
+    try:
+        optimizer = optim.Split(net, binary=rules["binary"], real=rules["real"])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise RecipeError(
+            f"the recipe's optimizer {recipe.optimizer} with options {dict(recipe.options)} is "
+            f"refused: {error}"
+        ) from None
+    if rules["binary"][0].__module__.startswith("torch."):
+        optimizer.register_step_post_hook(_keep_in_box)
+    return optimizer
+
+
+def _rule(
+    name: str, lr: float, recipe: Recipe, options: Mapping[str, Any]
+) -> tuple[type[Optimizer], dict[str, Any]]:
+    rule, fixed = _RULES[name]
+    given: dict[str, Any] = {"lr": lr, **fixed}
+    if name in _WITH_MOMENTUM:
+        given["momentum"] = recipe.beta1
+    elif name not in FLIPPING:
+        given["betas"] = (recipe.beta1, recipe.beta2)
+    if rule is optim.BAMSProd:
+        given["cstar"] = recipe.cstar
+    return rule, {**given, **options}
+
+
+@torch.no_grad()
+def _keep_in_box(optimizer: Optimizer, *_: Any) -> None:
+    for group in optimizer.param_groups:
+        if group["binary"]:
+            for parameter in group["params"]:
+                parameter.clamp_(*_BOX)
