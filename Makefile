@@ -11,7 +11,7 @@ endif
 INSTALLED := $(VENV)/.installed
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find native -type f)
 
-.PHONY: demo test test-pure test-slow lint tune study accuracy bench-runtime bench-kernels native-asan clean
+.PHONY: demo test test-pure test-slow lint tune study accuracy bench-runtime bench-kernels bench-optim native-asan clean
 
 demo: $(INSTALLED)  ## train, pack, verify and compare a binary network; a few minutes
 	$(RUN)/coarsegrad demo
@@ -50,6 +50,9 @@ bench-runtime: $(INSTALLED)  ## the runtime's speed table, pass or short per row
 
 bench-kernels: $(INSTALLED)  ## single kernels and stages, finer than bench-runtime
 	$(RUN)/python benchmarks/kernels.py
+
+bench-optim: $(INSTALLED)  ## the optimizers' speed table, pass or short per row
+	$(RUN)/python benchmarks/optim.py --json benchmarks/results/optim.json
 
 native-asan: $(INSTALLED)  ## native tests under ASan and UBSan, eight threads under TSan
 	PATH="$(abspath $(RUN)):$$PATH" PYTHON=$(abspath $(RUN))/python native/tests/sanitize.sh

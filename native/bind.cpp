@@ -5,6 +5,7 @@
 #include <nanobind/stl/vector.h>
 
 #include "bind_engine.h"
+#include "bind_optim.h"
 #include "bind_testing.h"
 #include "cpu.h"
 #include "dispatch.h"
@@ -37,5 +38,6 @@ NB_MODULE(_native, m) {
         },
         "(name, description, runs here, why not) of every kernel target, slowest first.");
     bind_engine(m);
+    bind_optim(m.def_submodule("optim", "Fused steps of optimizers."));
     bind_testing(m.def_submodule("testing", "Single kernels, for tests and benchmarks."));
 }

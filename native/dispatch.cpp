@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "cpu.h"
+#include "kernels/optimtables.h"
 #include "kernels/tables.h"
 
 namespace coarsegrad {
@@ -12,6 +13,7 @@ namespace {
 
 struct Row {
     const KernelTable* table;
+    const OptimTable* optim;
     const char* description;
     unsigned needs;
     const char* missing;
@@ -19,14 +21,14 @@ struct Row {
 
 // Slowest first.
 const Row kRows[] = {
-    {&kGenericTable, "any CPU: words of bits, no popcount instruction", 0, ""},
+    {&kGenericTable, &kOptimGenericTable, "any CPU: words of bits, no popcount instruction", 0, ""},
 #if defined(__x86_64__)
-    {&kPopcntTable, "64-bit popcount", kPopcnt, "this CPU lacks POPCNT"},
-    {&kAvx2Table, "256-bit byte shuffles as lookup tables", kAvx2,
+    {&kPopcntTable, &kOptimGenericTable, "64-bit popcount", kPopcnt, "this CPU lacks POPCNT"},
+    {&kAvx2Table, &kOptimAvx2Table, "256-bit byte shuffles as lookup tables", kAvx2,
      "this CPU or system lacks AVX2 with FMA"},
-    {&kAvx512bwTable, "512-bit byte shuffles as lookup tables", kAvx512bw,
+    {&kAvx512bwTable, &kOptimAvx512Table, "512-bit byte shuffles as lookup tables", kAvx512bw,
      "this CPU or system lacks AVX512F, BW, DQ and VL"},
-    {&kAvx512vpopcntTable, "512-bit popcount", kAvx512bw | kAvx512vpopcntdq,
+    {&kAvx512vpopcntTable, &kOptimAvx512Table, "512-bit popcount", kAvx512bw | kAvx512vpopcntdq,
      "this CPU or system lacks AVX512 VPOPCNTDQ"},
 #endif
 };
@@ -50,9 +52,9 @@ void list_names(char* text, size_t size) {
 }
 
 TableChoice best() {
-    TableChoice choice{nullptr, ""};
+    TableChoice choice{nullptr, nullptr, ""};
     for (const Row& row : kRows)
-        if (runs_here(row)) choice.table = row.table;
+        if (runs_here(row)) choice = {row.table, row.optim, ""};
     return choice;
 }
 
@@ -73,10 +75,10 @@ TableChoice table_for(const char* name) {
         if (!name || !*name) return best();
         source = "COARSEGRAD_TARGET";
     }
-    TableChoice choice{nullptr, ""};
+    TableChoice choice{nullptr, nullptr, ""};
     for (const Row& row : kRows) {
         if (std::strcmp(row.table->name, name)) continue;
-        if (runs_here(row)) choice.table = row.table;
+        if (runs_here(row)) choice = {row.table, row.optim, ""};
         else std::snprintf(choice.error, sizeof choice.error, "%s=%s: %s", source, name, row.missing);
         return choice;
     }

@@ -103,7 +103,7 @@ ThreadPool::~ThreadPool() {
 
 int ThreadPool::threads() const { return state_->threads; }
 
-void ThreadPool::run(Body body, void* context, int64_t items) {
+void ThreadPool::run(Body body, void* context, int64_t items, int64_t piece) {
     State& s = *state_;
     std::unique_lock<std::mutex> owned(s.owner, std::try_to_lock);
     if (s.threads == 1 || items < 2 || !owned.owns_lock()) {
@@ -114,7 +114,7 @@ void ThreadPool::run(Body body, void* context, int64_t items) {
     s.context = context;
     s.items = items;
     const int64_t pieces = int64_t{s.threads} * 4;
-    s.piece = (items + pieces - 1) / pieces;
+    s.piece = piece > 0 ? piece : (items + pieces - 1) / pieces;
     s.next.store(0);
     s.announce();
     s.take_pieces(0);

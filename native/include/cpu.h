@@ -1,4 +1,4 @@
-// What this CPU and operating system allow, found once per question by CPUID and XGETBV.
+// What this CPU and operating system allow, found by CPUID and XGETBV when first asked for.
 #pragma once
 
 namespace coarsegrad {

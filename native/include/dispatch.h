@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels.h"
+#include "optim.h"
 
 namespace coarsegrad {
 
@@ -17,6 +18,7 @@ Target target_at(int index);  // slowest first
 
 struct TableChoice {
     const KernelTable* table;  // null on error
+    const OptimTable* optim;   // of the same target; null on error
     char error[240];
 };
 

@@ -20,8 +20,9 @@ class ThreadPool {
     using Body = void (*)(void* context, int slot, int64_t begin, int64_t end);
 
     // Runs body over [0, items) and returns when all is done. Safe from any number of threads: one
-    // caller at a time gets the workers, the others do their own work. Allocates nothing.
-    void run(Body body, void* context, int64_t items);
+    // caller at a time gets the workers, the others do their own work. Allocates nothing. Threads
+    // take `piece` items at a time, or a quarter of their share where it is 0.
+    void run(Body body, void* context, int64_t items, int64_t piece = 0);
 
   private:
     struct State;

@@ -11,6 +11,9 @@ def cpu_features() -> list[str]:
 def targets() -> list[tuple[str, str, bool, str]]:
     """(name, description, runs here, why not) of every kernel target, slowest first."""
 
+optim: ModuleType
+"""Fused steps of optimizers; ``coarsegrad.optim.fused`` is their door."""
+
 testing: ModuleType
 """Single kernels, for tests and benchmarks."""
 

@@ -13,6 +13,8 @@ FLAGS = {
     "avx2": ["-mavx2", "-mfma", "-mpopcnt"],
 }
 FLAGS["avx512bw"] = [*FLAGS["avx2"], "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
+FLAGS["optim_generic"], FLAGS["optim_avx2"] = [], FLAGS["avx2"]
+FLAGS["optim_avx512"] = FLAGS["avx512bw"]
 FLAGS["avx512vpopcnt"] = [*FLAGS["avx512bw"], "-mavx512vpopcntdq"]
 
 

@@ -262,7 +262,8 @@ def _intervals(ops: Ops, batch: Batch) -> list[Any]:
 def _spread(row: Tensor, w: Tensor) -> Tensor:
     """Return a bound in w's dtype, 0-d or of shape (K, 1, ...)."""
     row = row.to(w.dtype)
-    return row if row.dim() == 0 else row.reshape((-1,) + (1,) * (w.dim() - 1) if w.dim() else ())
+    whole = row.dim() == 0 or w.dim() < 2
+    return row.reshape(()) if whole else row.reshape(-1, *(1,) * (w.dim() - 1))
 
 
 def _narrow_constant(ops: Ops, batch: Batch) -> None:
@@ -280,9 +281,9 @@ def _narrow_constant(ops: Ops, batch: Batch) -> None:
 
 
 def _nonzero(g: Tensor, b: Tensor) -> Tensor:
-    if b.dim() == 1:
+    if b.dim() == 1 or g.dim() < 2:
         return (g != 0).any().reshape(1)
-    return (g.reshape(b.shape[1], -1) != 0).any(1)
+    return (g != 0).flatten(1).any(1)
 
 
 def _write(columns: list[Tensor], rows: Tensor) -> None:

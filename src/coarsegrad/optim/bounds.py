@@ -84,7 +84,7 @@ def narrow(bounds: Tensor, group: dict[str, Any], c_hat: Tensor, seen: Tensor) -
     """
     n, c, c_l, c_u = bounds.unbind()
     n = n + 1
-    reduce, parameter = _reduction(group["reduce"])
+    reduce, parameter = reduction(group["reduce"])
     if reduce == "ema":
         weight = torch.where(n == 1, torch.ones_like(n), torch.full_like(n, 1 - parameter))
     else:
@@ -100,6 +100,7 @@ def narrow(bounds: Tensor, group: dict[str, Any], c_hat: Tensor, seen: Tensor) -
     return torch.where(seen, torch.stack([n, c, lower, upper]), bounds)
 
 
-def _reduction(reduce: Any) -> tuple[str, float]:
+def reduction(reduce: Any) -> tuple[str, float]:
+    """Return the name and the number of ``reduce``, which may be a bare word."""
     defaults = {"mean": 0.0, "ema": 0.99, "freeze": 100.0}
     return (reduce, defaults[reduce]) if isinstance(reduce, str) else (reduce[0], float(reduce[1]))

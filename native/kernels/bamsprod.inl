@@ -1,0 +1,248 @@
+// BAMSProd: one pass that updates a chunk and sums the statistics of the bounds of the next step.
+
+// What holds for a whole tensor.
+struct BamsStep {
+    Ints sign;
+    Floats beta2, square, step_size, decay, box_low, box_high, ratio2;
+    Lerp momentum, mean;
+    bool average, sqrt_space;
+
+    BamsStep(const BamsOptions& o, const BamsTensor& t)
+        : sign(Ints{} + (o.maximize ? INT32_MIN : 0)),
+          beta2(spread(static_cast<float>(o.beta2))),
+          square(spread(static_cast<float>(1 - o.beta2))),
+          step_size(spread(-t.step_size)),
+          decay(spread(t.decay)),
+          box_low(spread(static_cast<float>(o.box_low))),
+          box_high(spread(static_cast<float>(o.box_high))),
+          ratio2(spread(t.ratio2)),
+          momentum(t.lerp),
+          mean(t.average_weight),
+          average(o.average),
+          sqrt_space(o.sqrt_space) {}
+
+    Floats gradient(const float* g) const { return (Floats)(load<Ints>(g) ^ sign); }
+    Floats second(Floats v, Floats g) const { return v * beta2 + square * g * g; }
+    Floats vhat(Floats vhat, Floats v) const { return average ? mean(vhat, v) : larger(vhat, v); }
+};
+
+// What holds for a channel, or for a whole tensor where it has no bounds of its own. All float32, as
+// torch rounds bounds before it compares a tensor with them. The root is monotone, so it is taken
+// of the bounds: one root for each element serves the step and the statistics.
+struct BamsLimits {
+    Floats lower, upper;                         // of the denominator
+    Floats low, high;                            // of vhat or its root: whether a bound was active
+    Floats low2, high2, old_low2, old_high2;     // of vt, in this step and the one before
+
+    void set(const BamsOptions& o, const BamsTensor& t, int64_t column) {
+        const double *bounds = t.bounds, *record = t.at.record;
+        const double c_l = bounds ? bounds[2 * t.columns + column] : 0;
+        const double c_u = bounds ? bounds[3 * t.columns + column] : __builtin_inf();
+        const auto root = [&](double x) { return o.sqrt_space ? x : __builtin_sqrt(x); };
+        const auto squared = [&](double x) {
+            const auto rounded = static_cast<float>(x);
+            return spread(o.sqrt_space ? rounded * rounded : rounded);
+        };
+        lower = spread(static_cast<float>(at_least(root(c_l), o.eps)));
+        upper = spread(static_cast<float>(at_least(root(c_u), o.eps)));
+        if (!record) return;
+        low = spread(static_cast<float>(c_l));
+        high = spread(static_cast<float>(c_u));
+        low2 = squared(c_l);
+        high2 = squared(c_u);
+        old_low2 = squared(record[6 + column]);
+        old_high2 = squared(record[6 + t.columns + column]);
+    }
+};
+
+template <class Lanes>
+struct BamsLanes {
+    Lanes v, h, hw, hw2, w;
+};
+
+// A block of elements goes through three short loops, each with its own part of the arithmetic: one
+// long loop has so much of it in flight that the CPU sees too few elements ahead to hide the latency
+// of root and division.
+struct BamsBlock {
+    const BamsStep& s;
+    const BamsLimits& limits;
+    Streams at;
+    int64_t count;      // a multiple of sixteen
+    const Ints* lanes;  // of sixteen elements those that count; null: all
+    float* h;           // of the block
+
+    // m, v, vhat and its root.
+    template <bool kStats, bool kDiagnose>
+    void moments(BamsLanes<Eight>& sums, Counts& counts) {
+        for (int64_t j = 0; j < count; j += kWide) {
+            Floats vhats[kParts], roots[kParts], olds[kParts];
+#pragma GCC unroll 4
+            for (int r = 0; r < kParts; ++r) {
+                const int64_t i = at.at + j + r * kInts;
+                const Floats g = s.gradient(at.g + i);
+                const Floats v = s.second(load<Floats>(at.v + i), g);
+                olds[r] = load<Floats>(at.vhat + i);
+                vhats[r] = s.vhat(olds[r], v);
+                roots[r] = square_root(vhats[r]);
+                put(at.m + i, s.momentum(load<Floats>(at.m + i), g));
+                put(at.v + i, v);
+                put(at.vhat + i, vhats[r]);
+                put(h + j + r * kInts, roots[r]);
+            }
+            if (kStats) {
+                sums.v += folded(vhats);
+                sums.h += folded(roots);
+            }
+            if (kDiagnose) mark(olds, vhats, roots, counts);
+        }
+    }
+
+    void mark(const Floats* olds, const Floats* vhats, const Floats* roots, Counts& counts) {
+        Ints low[kParts], high[kParts], negative[kParts];
+#pragma GCC unroll 4
+        for (int r = 0; r < kParts; ++r) {
+            const Floats x = s.sqrt_space ? roots[r] : vhats[r];
+            low[r] = below(x, limits.low);
+            high[r] = below(limits.high, x);
+            negative[r] = below(between(vhats[r], limits.low2, limits.high2) * s.ratio2,
+                                between(olds[r], limits.old_low2, limits.old_high2));
+        }
+        counts.low -= folded(low, lanes);
+        counts.high -= folded(high, lanes);
+        counts.negative -= folded(negative, lanes);
+    }
+
+    template <bool kDiagnose>
+    void weights(Counts& counts) {
+        for (int64_t j = 0; j < count; j += kWide) {
+            Ints flips[kParts];
+#pragma GCC unroll 4
+            for (int r = 0; r < kParts; ++r) {
+                const int64_t i = at.at + j + r * kInts;
+                const Floats root = load<Floats>(h + j + r * kInts);
+                const Floats d = at_most(larger(root, limits.lower), limits.upper);
+                const Floats old = load<Floats>(at.w + i);
+                const Floats moved = old * s.decay + s.step_size * load<Floats>(at.m + i) / d;
+                const Floats w = at_most(at_least(moved, s.box_low), s.box_high);
+                put(at.w + i, w);
+                if (kDiagnose) flips[r] = sign_changed(old, w);
+            }
+            if (kDiagnose) counts.flips -= folded(flips, lanes);
+        }
+    }
+
+    void statistics(BamsLanes<Eight>& sums) {
+        for (int64_t j = 0; j < count; j += kWide) {
+            Floats w[kParts], hw[kParts], hw2[kParts];
+#pragma GCC unroll 4
+            for (int r = 0; r < kParts; ++r) {
+                w[r] = magnitude(load<Floats>(at.w + at.at + j + r * kInts));
+                if (lanes) w[r] = kept(w[r], lanes[r]);
+                hw[r] = load<Floats>(h + j + r * kInts) * w[r];
+                hw2[r] = hw[r] * w[r];
+            }
+            sums.w += folded(w);
+            sums.hw += folded(hw);
+            sums.hw2 += folded(hw2);
+        }
+    }
+};
+
+template <bool kStats, bool kDiagnose>
+inline void bams_block(const BamsStep& s, const BamsLimits& limits, const Streams& at,
+                       int64_t count, const Ints* lanes, BamsLanes<Four>& sums, Counts& counts) {
+    float roots[kBlock];
+    BamsBlock block{s, limits, at, count, lanes, roots};
+    BamsLanes<Eight> lanesums{};
+    Counts here = counts;
+    block.moments<kStats, kDiagnose>(lanesums, here);
+    block.weights<kDiagnose>(here);
+    if (kDiagnose) counts = here;
+    if (!kStats) return;
+    block.statistics(lanesums);
+    sums.v += doubled(lanesums.v);
+    sums.h += doubled(lanesums.h);
+    sums.hw += doubled(lanesums.hw);
+    sums.hw2 += doubled(lanesums.hw2);
+    sums.w += doubled(lanesums.w);
+}
+
+// Updates `count` elements that have the same limits and adds their terms to the sums.
+template <bool kStats, bool kDiagnose>
+inline void bams_run(const BamsStep& s, const BamsLimits& limits, const Streams& at, int64_t count,
+                     BamsLanes<Four>& sums, Counts& counts) {
+    const int64_t whole = count / kWide * kWide;
+    for (int64_t i = 0; i < whole; i += kBlock) {
+        const int64_t here = whole - i < kBlock ? whole - i : kBlock;
+        bams_block<kStats, kDiagnose>(s, limits, at.from(i), here, nullptr, sums, counts);
+    }
+    if (whole == count) return;
+    Ints lanes[kParts];
+    first_lanes(count - whole, lanes);
+    Rest rest(at.from(whole), count - whole);
+    bams_block<kStats, kDiagnose>(s, limits, rest.streams(), kWide, lanes, sums, counts);
+    rest.put_back(at.from(whole));
+}
+
+inline OptimSums channel_sums(const BamsLanes<Four>& lanes) {
+    OptimSums sums{};
+    sums.v = total(lanes.v);
+    sums.h = total(lanes.h);
+    sums.hw = total(lanes.hw);
+    sums.hw2 = total(lanes.hw2);
+    sums.w = total(lanes.w);
+    return sums;
+}
+
+// Adds a whole channel to the chunk, and narrows its bounds where it has its own.
+inline void add_channel(const BamsJob& job, const BamsTensor& t, int64_t channel, OptimSums sums,
+                        double count, OptimSums& out) {
+    sums.error = channel_error(job.options, sums, count);
+    out.v += sums.v;
+    out.hw2 += sums.hw2;
+    out.error += sums.error;
+    if (t.columns != 1) out.rho += finish_column(job.options, t, channel, sums, count);
+}
+
+template <bool kStats, bool kDiagnose>
+void bams_chunk(const BamsJob& job, const OptimChunk& chunk, OptimSums& out) {
+    const BamsTensor& t = job.tensors[chunk.tensor];
+    const int64_t row = t.at.elements / t.at.channels;
+    const BamsStep step(job.options, t);
+    BamsLimits limits;
+    Counts counts{};
+    out = OptimSums{};
+    for (int64_t i = chunk.first, end = i + chunk.count; i < end;) {
+        const int64_t channel = i / row, length = row < end - i ? row : end - i;
+        if (i == chunk.first || t.columns != 1)
+            limits.set(job.options, t, t.columns != 1 ? channel : 0);
+        BamsLanes<Four> lanes{};
+        bams_run<kStats, kDiagnose>(step, limits, streams_of(t.at, i), length, lanes, counts);
+        if (length < row) out = channel_sums(lanes);
+        else if (kStats || t.columns != 1)
+            add_channel(job, t, channel, channel_sums(lanes), static_cast<double>(row), out);
+        i += length;
+    }
+    if (kDiagnose) counts.give(out);
+}
+
+void bamsprod(const BamsJob& job, int64_t begin, int64_t end) {
+    const bool stats = job.options.cstar != CStar::kConstant;
+    for (int64_t i = begin; i < end; ++i) {
+        const BamsTensor& t = job.tensors[job.chunks[i].tensor];
+        const auto chunk = t.bounds && stats
+                               ? (t.at.record ? bams_chunk<true, true> : bams_chunk<true, false>)
+                               : (t.at.record ? bams_chunk<false, true> : bams_chunk<false, false>);
+        chunk(job, job.chunks[i], job.sums[i]);
+    }
+}
+
+// The sum v becomes 1 where a gradient of the chunk is not 0.
+void bamsprod_seen(const BamsJob& job, int64_t begin, int64_t end) {
+    for (int64_t k = begin; k < end; ++k) {
+        const OptimChunk& chunk = job.chunks[k];
+        const float* const g = job.tensors[chunk.tensor].at.g + chunk.first;
+        job.sums[k] = OptimSums{};
+        for (int64_t i = 0; i < chunk.count && job.sums[k].v == 0; ++i) job.sums[k].v = g[i] != 0;
+    }
+}
