@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 
 from coarsegrad.optim.rule import keep_dtypes
@@ -60,7 +61,7 @@ class Composite(Optimizer):
         keep_dtypes(self, state_dict)
 
     @torch.no_grad()
-    @partial(torch._disable_dynamo, recursive=False)
+    @partial(_disable_dynamo, recursive=False)
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Step every rule; the closure runs once, before.
 
@@ -73,7 +74,7 @@ class Composite(Optimizer):
         self._step_rules()
         return loss
 
-    @partial(torch._disable_dynamo, recursive=False)
+    @partial(_disable_dynamo, recursive=False)
     def _step_rules(self) -> None:
         for rule in self.rules:
             rule.step()

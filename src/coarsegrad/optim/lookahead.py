@@ -7,6 +7,7 @@ from typing import Any, final
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 
 from coarsegrad.optim import checks
@@ -69,7 +70,7 @@ class Lookahead(Composite):
         group.setdefault("lookahead_alpha", self.defaults["lookahead_alpha"])
         group.setdefault("lookahead_count", 0)
 
-    @partial(torch._disable_dynamo, recursive=False)
+    @partial(_disable_dynamo, recursive=False)
     def _step_rules(self) -> None:
         inner = self.rules[0]
         groups = inner.param_groups
@@ -93,14 +94,14 @@ class Lookahead(Composite):
                         _meet(p, slow, group["lookahead_alpha"], flips)
 
 
-@torch._disable_dynamo
+@_disable_dynamo
 def _rules_by_parameter(optimizer: Optimizer) -> dict[Tensor, Optimizer]:
     if isinstance(optimizer, Composite):
         return {p: r for rule in optimizer.rules for p, r in _rules_by_parameter(rule).items()}
     return {p: optimizer for group in optimizer.param_groups for p in group["params"]}
 
 
-@torch._disable_dynamo
+@_disable_dynamo
 def _meet(p: Tensor, slow: Tensor, alpha: float, flips: bool) -> None:
     slow.lerp_(p.to(slow.dtype), alpha)
     if flips:
