@@ -76,7 +76,10 @@ def test_two_ranks_stay_identical(tmp_path: Path) -> None:
         "_train(int(sys.argv[1]), 2, 50)"  # fmt: skip
     environment = {
         **os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(_free_port()), "PYTHONPATH": str(Path(__file__).parents[1]),
+        "MASTER_PORT": str(_free_port()),
+        "PYTHONPATH": os.pathsep.join(
+            [*filter(None, [os.environ.get("PYTHONPATH")]), str(Path(__file__).parents[1])]
+        ),
     }  # fmt: skip
     ranks = [
         subprocess.Popen(

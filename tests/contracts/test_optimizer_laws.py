@@ -135,7 +135,7 @@ def test_zero_gradients_move_nothing(case: Case, path: str) -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, params, strict=True))
 
 
-@case_by_path
+@rule_by_path
 def test_rate_zero_moves_nothing(case: Case, path: str) -> None:
     """A scheduler's warm-up begins there; nothing may be divided by it."""
     params = case.weights()

@@ -20,7 +20,6 @@ from optim.table import (
     RULES,
     Case,
     assert_same,
-    case_by_path,
     give,
     gradients,
     parameters,
@@ -282,7 +281,7 @@ def _has_momentum(opt: Optimizer) -> bool:
     )
 
 
-@case_by_path
+@rule_by_path
 def test_lr_may_be_a_tensor(case: Case, path: str) -> None:
     params, others = case.weights(), case.weights()
     number = case.build(params, path)
