@@ -151,7 +151,7 @@ class Rule(torch.optim.Optimizer):
             # A group edited between steps may want more than it has: momentum, say.
             if any(name not in state for name in names):
                 made = {"step": _counter(p, group), **self._new_state(p, group)}
-                state.update({name: made[name] for name in made.keys() - state.keys()})
+                state.update({name: x for name, x in made.items() if name not in state})
             for name, column in zip(names, columns, strict=True):
                 column.append(state[name])
 
