@@ -110,7 +110,9 @@ def run(
     shutil.rmtree(folder, ignore_errors=True)
     curve = Curve(recipe.limit // recipe.batch_size if recipe.limit else 1)
     start = time.monotonic()
-    record: dict[str, Any] = {"net": net, "method": method, "point": point, "seed": seed}
+    record: dict[str, Any] = {
+        "net": net, "settings": NETS[net], "method": method, "point": point, "seed": seed
+    }  # fmt: skip
     try:
         result = train(recipe, folder, callbacks=[curve])
         record |= {"validation": result.accuracy, "curve": curve.points}
@@ -138,9 +140,10 @@ def test_accuracy(folder: Path) -> float:
 
 
 def read(name: str) -> dict[str, Any] | None:
-    """Return a finished run's record."""
+    """Return a finished run's record, if it was made with the settings of today."""
     path = FOLDER / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    record = json.loads(path.read_text()) if path.exists() else None
+    return record if record and record["settings"] == NETS[record["net"]] else None
 
 
 def best_point(net: str, method: str) -> dict[str, float]:

@@ -33,6 +33,11 @@ RunFolder = Annotated[
 ]
 
 
+Averaged = Annotated[
+    bool, typer.Option("--averaged", help="The model at its averaged latent weights.")
+]
+
+
 @app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="A recipe: a YAML file or a bundled name.")],
@@ -80,10 +85,11 @@ def pack(
     out: Annotated[
         Path | None, typer.Option(help="The packed file [default: RUN/model.cgrad].")
     ] = None,
+    averaged: Averaged = False,
 ) -> None:
     """Write a run's model as a packed file."""
     out = out or run / "model.cgrad"
-    _, net = _load(run)
+    _, net = _load(run, averaged=averaged)
     size, floats = _pack(net, out)
     print(f"{out}: {size:,} bytes; the float32 parameters take {floats:,}, {floats / size:.1f}x")
 
@@ -95,6 +101,7 @@ def verify(
         Path | None, typer.Option(help="The packed file [default: RUN/model.cgrad].")
     ] = None,
     images: Annotated[int, typer.Option(min=1, help="Images to compare layer by layer.")] = 1000,
+    averaged: Averaged = False,
 ) -> None:
     """Prove, layer by layer, that the packed file computes what the torch model computes."""
     import torch
@@ -103,7 +110,7 @@ def verify(
     from coarsegrad.data import pixels
     from coarsegrad.train.build import build_task
 
-    recipe, net = _load(run)
+    recipe, net = _load(run, averaged=averaged)
     evaluation = build_task(recipe).evaluation
     x = torch.from_numpy(pixels(evaluation.x[:images]))
     print(deploy.verify(net, file or run / "model.cgrad", x))
@@ -268,6 +275,8 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Result:
     def show(row: dict[str, float]) -> None:
         held_out = row.get("validation_accuracy")
         end = "" if held_out is None else f", validation accuracy {held_out:.2%}"
+        if "averaged_accuracy" in row:
+            end += f" ({row['averaged_accuracy']:.2%} averaged)"
         print(
             f"  epoch {row['epoch']:.0f}/{recipe.epochs}: loss {row['train_loss']:.4f}, "
             f"training accuracy {row['train_accuracy']:.2%}{end}",
@@ -283,14 +292,14 @@ def _train(recipe: Recipe, folder: Path, *, resume: bool = False) -> Result:
         raise typer.Exit(130) from None
 
 
-def _load(run: Path) -> tuple[Recipe, nn.Module]:
+def _load(run: Path, *, averaged: bool = False) -> tuple[Recipe, nn.Module]:
     from coarsegrad.errors import require
 
     require("torch", "train", "working on a run folder")
     require("lightning", "train", "working on a run folder")
     from coarsegrad.train import load_run
 
-    return load_run(run)
+    return load_run(run, averaged=averaged)
 
 
 def _pack(net: nn.Module, out: Path) -> tuple[int, int]:
@@ -335,23 +344,29 @@ def _demo_recipe() -> tuple[str, str]:
 
 
 def _print_result(result: Result) -> None:
+    averaged = result.averaged_accuracy
+    beside = "" if averaged is None else f" ({averaged:.2%} at averaged latents)"
     print(
-        f"{result.measured_on} accuracy {result.accuracy:.2%} on {result.images:,} images of "
-        f"{result.data}, last epoch, {result.seconds:.0f} s"
+        f"{result.measured_on} accuracy {result.accuracy:.2%}{beside} on "
+        f"{result.images:,} images of {result.data}, last epoch, {result.seconds:.0f} s"
     )
 
 
 def _print_seeds(results: list[Result]) -> None:
     import statistics
 
-    values = [100 * result.accuracy for result in results]
-    spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    print(
-        f"{results[0].data}, {results[0].measured_on} accuracy of the last epoch, "
-        f"{len(values)} seeds: mean {statistics.mean(values):.2f} % (sd {spread:.2f}, "
-        f"lowest {min(values):.2f}, highest {max(values):.2f}); "
-        + ", ".join(f"{value:.2f}" for value in values)
-    )
+    measured = {"": [100 * result.accuracy for result in results]}
+    averaged = [r.averaged_accuracy for r in results if r.averaged_accuracy is not None]
+    if averaged:
+        measured[" at averaged latents"] = [100 * accuracy for accuracy in averaged]
+    for where, values in measured.items():
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        print(
+            f"{results[0].data}, {results[0].measured_on} accuracy of the last epoch{where}, "
+            f"{len(values)} seeds: mean {statistics.mean(values):.2f} % (sd {spread:.2f}, "
+            f"lowest {min(values):.2f}, highest {max(values):.2f}); "
+            + ", ".join(f"{value:.2f}" for value in values)
+        )
 
 
 def _print_comparison(

@@ -224,7 +224,7 @@ def test_bound_equals_float64(target, rule, case):
         (rules.bop2, {"sigma": 0.1, "threshold": 0.1}),
         (rules.bop2, {"sigma": 0.7, "threshold": 0.3, "unbiased": True, "eps": 1e-3}),
     ],
-    ids=str,
+    ids=lambda x: getattr(x, "__name__", str(x)),
 )
 def test_bop_equals_float64(target, rule, case):
     options = rules.BOP | case

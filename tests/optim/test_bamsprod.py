@@ -11,24 +11,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from coarsegrad.optim import BAMSProd
+from coarsegrad.optim import AMSBound, BAMSProd
 from coarsegrad.optim.bounds import narrow, start
-from reference.bamsprod import Reference
-
-CONFIGURATIONS: list[dict[str, Any]] = [
-    {},
-    {"bias_correction": False},
-    {"kappa": 4.0, "gamma": 0.05},
-    {"rho_min": 0.9},
-    {"alpha": 0.5},
-    {"box": None},
-    {"box": (-0.1, 0.3)},
-    {"cstar": "literal", "L_inf": 1e-3, "D_inf": 3.0},
-    {"cstar": "literal"},
-    {"cstar": "constant", "c": 1e-2, "gamma": 0.1},
-    {"betas": (0.0, 0.9)},
-    {"eps": 1e-2},
-]
+from optim.table import CASES, Case
+from reference.bamsprod import Reference, from_options
 
 
 def gradients(shape: tuple[int, ...], steps: int, seed: int = 0) -> list[torch.Tensor]:
@@ -50,24 +36,26 @@ def parameter(shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> tor
     return torch.nn.Parameter((torch.rand(shape, generator=generator) - 0.5).to(dtype))
 
 
-@pytest.mark.parametrize("shape", [(6,), (4, 5), (3, 2, 3, 3), (1, 1)])
-@pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=str)
-def test_equals_the_float64_twin(configuration: dict[str, Any], shape: tuple[int, ...]) -> None:
-    w = parameter(shape)
-    given_ = dict(configuration)
-    betas = given_.pop("betas", (0.9, 0.999))
-    if "c" in given_:
-        given_["constant"] = given_.pop("c")
-    twin = Reference(w.detach().numpy().copy(), 0.01, beta_1=betas[0], beta_2=betas[1], **given_)
-    opt = BAMSProd([w], lr=0.01, **configuration)
-    for g in gradients(shape, 60):
+LATENT = [case for case in CASES if case.rule is BAMSProd]
+
+
+@pytest.mark.parametrize("case", LATENT, ids=str)
+@pytest.mark.parametrize("shape", [(6,), (3, 2, 3, 3)])
+def test_statistics_equal_the_twins(case: Case, shape: tuple[int, ...]) -> None:
+    """The weights do on every path, in contracts; here what they rest on, to the last digit."""
+    (w,) = case.weights(shapes=[shape])
+    twin = from_options(w.detach().numpy().copy(), case.options.get("lr", 1e-2),
+                        {k: v for k, v in case.options.items() if k != "lr"})  # fmt: skip
+    opt = case.build([w])
+    for g in [torch.zeros(shape).double(), *gradients(shape, 30)]:
         w.grad = g.clone()
         opt.step()
-        assert torch.equal(w.grad, g)
         twin.step(g.numpy())
-        np.testing.assert_allclose(w.detach().numpy(), twin.w, rtol=1e-9, atol=1e-12)
-    for name, value in zip(("n", "c", "c_l", "c_u"), opt.state[w]["bounds"], strict=True):
-        assert float(value) == pytest.approx(getattr(twin, name), rel=1e-9)
+    state = opt.state[w]
+    for value, expected in zip(state["bounds"], (twin.n, twin.c, twin.c_l, twin.c_u), strict=True):
+        np.testing.assert_allclose(value.reshape(-1), expected.reshape(-1), rtol=1e-9)
+    for key, array in (("m", twin.m), ("v", twin.v), ("vhat", twin.v_hat)):
+        np.testing.assert_allclose(state[key], array, rtol=1e-12, atol=1e-15)
 
 
 def test_float32_stays_near_the_twin() -> None:
@@ -107,6 +95,27 @@ def test_limit_gamma_to_infinity_is_momentum_sgd() -> None:
         m = 0.9 * m + 0.1 * g
         u = u - 0.01 / math.sqrt(0.25) * m
     torch.testing.assert_close(w.detach(), u, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("gamma", [1e-3, 0.1, 10.0])
+def test_limit_sqrt_and_constant_is_amsbound(gamma: float) -> None:
+    """final_lr = eta / sqrt(c): clipping the root of vhat is clipping the rate."""
+    w, u = parameter((5, 7)), parameter((5, 7))
+    grads = gradients((5, 7), 100)
+    run(BAMSProd([w], lr=0.01, gamma=gamma, cstar="constant", c=0.25, space="sqrt", eps=1e-30,
+                 bias_correction=False), w, grads)  # fmt: skip
+    run(AMSBound([u], lr=0.01, gamma=gamma, final_lr=0.01 / math.sqrt(0.25), eps=1e-30,
+                 bias_correction=False, box=(-1, 1)), u, grads)  # fmt: skip
+    torch.testing.assert_close(w.detach(), u.detach(), rtol=0, atol=1e-12)
+
+
+def test_limit_is_met_only_without_bias_correction() -> None:
+    """The bounds of AdaBound clip the corrected rate, BAMSProd's the second moment before it."""
+    w, u = parameter((5, 7)), parameter((5, 7))
+    grads = gradients((5, 7), 100)
+    run(BAMSProd([w], lr=0.01, gamma=0.1, cstar="constant", c=0.25, space="sqrt"), w, grads)
+    run(AMSBound([u], lr=0.01, gamma=0.1, final_lr=0.02), u, grads)
+    assert float((w - u).detach().abs().max()) > 1e-6
 
 
 def test_scaling_the_loss_leaves_the_path_unchanged() -> None:
@@ -275,6 +284,21 @@ BAD = [
     ({"D_inf": -2.0}, "Invalid D_inf value: -2.0"),
     ({"alpha": 0.0}, "Invalid alpha value: 0.0"),
     ({"box": (1.0, -1.0)}, r"Invalid box value: \(1.0, -1.0\)"),
+    ({"box": (math.nan, 1.0)}, r"Invalid box value: \(nan, 1.0\)"),
+    ({"lr": math.nan}, "Invalid learning rate: nan"),
+    ({"betas": (0.9,)}, r"Invalid betas: \(0.9,\)"),
+    ({"weight_decay": -0.1}, "Invalid weight_decay value: -0.1"),
+    ({"beta1_lambda": 0.0}, r"Invalid beta1_lambda value: 0.0 \(must be in \(0, 1\]\)"),
+    ({"per": "element"}, "Invalid per value: 'element'"),
+    ({"space": "w"}, "Invalid space value: 'w'"),
+    ({"vhat": "mean"}, "Invalid vhat value: 'mean'"),
+    ({"lr_decay": "sqrt"}, "Invalid lr_decay value: 'sqrt'"),
+    ({"beta1_decay": "linear"}, "Invalid beta1_decay value: 'linear'"),
+    ({"reduce": "sum"}, "Invalid reduce value: 'sum'"),
+    ({"reduce": ("ema", 1.0)}, r"Invalid decay of reduce: 1.0 \(must be in \[0, 1\)\)"),
+    ({"reduce": ("freeze", 0)}, "Invalid K of reduce: 0"),
+    ({"reduce": 3}, "Invalid reduce value: 3"),
+    ({"alpha": "mean"}, "Invalid alpha value: mean"),
 ]
 
 
@@ -282,6 +306,8 @@ BAD = [
 def test_refuses(bad: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         BAMSProd([parameter((2,))], **bad)
+    with pytest.raises(ValueError, match=message):
+        BAMSProd([{"params": [parameter((2,))], **bad}])
 
 
 def test_refuses_sparse_and_complex_gradients() -> None:

@@ -262,9 +262,8 @@ def _intervals(ops: Ops, batch: Batch) -> list[Any]:
 def _spread(row: Tensor, w: Tensor) -> Tensor:
     """Return a bound in w's dtype, 0-d or of shape (K, 1, ...)."""
     row = row.to(w.dtype)
-    return (
-        row.reshape(()) if row.dim() == 0 or w.dim() < 2 else row.reshape(-1, *(1,) * (w.dim() - 1))
-    )
+    whole = row.dim() == 0 or w.dim() < 2
+    return row.reshape(()) if whole else row.reshape(-1, *(1,) * (w.dim() - 1))
 
 
 def _narrow_constant(ops: Ops, batch: Batch) -> None:

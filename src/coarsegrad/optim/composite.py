@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
+from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 
 from coarsegrad.optim.rule import keep_dtypes
@@ -59,8 +61,12 @@ class Composite(Optimizer):
         keep_dtypes(self, state_dict)
 
     @torch.no_grad()
+    @partial(_disable_dynamo, recursive=False)
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Step every rule; the closure runs once, before."""
+        """Step every rule; the closure runs once, before.
+
+        Not traced by torch.compile, which would write back stale state dicts; each rule's step is.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -68,6 +74,7 @@ class Composite(Optimizer):
         self._step_rules()
         return loss
 
+    @partial(_disable_dynamo, recursive=False)
     def _step_rules(self) -> None:
         for rule in self.rules:
             rule.step()

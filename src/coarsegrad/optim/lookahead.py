@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, final
 
 import torch
 from torch import Tensor
+from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 
 from coarsegrad.optim import checks
@@ -52,6 +54,12 @@ class Lookahead(Composite):
         for group in inner.param_groups:
             self._mark(group)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "lookahead_k" in self.defaults:
+            for group in self.param_groups:
+                self._mark(group)
+
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the inner optimizer; its slow weights start as they are."""
         self._mark(param_group)
@@ -62,6 +70,7 @@ class Lookahead(Composite):
         group.setdefault("lookahead_alpha", self.defaults["lookahead_alpha"])
         group.setdefault("lookahead_count", 0)
 
+    @partial(_disable_dynamo, recursive=False)
     def _step_rules(self) -> None:
         inner = self.rules[0]
         groups = inner.param_groups
@@ -72,7 +81,7 @@ class Lookahead(Composite):
             if p.grad is not None and "slow" not in rule.state.get(p, {})
         }
         inner.step()
-        # A rule makes its own state where it finds none, so the slow weight comes after it.
+        # torch's own rules make their state where they find none, so the slow weight comes after.
         for p, slow in new.items():
             rules[p].state[p]["slow"] = slow
         for group in groups:
@@ -85,12 +94,14 @@ class Lookahead(Composite):
                         _meet(p, slow, group["lookahead_alpha"], flips)
 
 
+@_disable_dynamo
 def _rules_by_parameter(optimizer: Optimizer) -> dict[Tensor, Optimizer]:
     if isinstance(optimizer, Composite):
         return {p: r for rule in optimizer.rules for p, r in _rules_by_parameter(rule).items()}
     return {p: optimizer for group in optimizer.param_groups for p in group["params"]}
 
 
+@_disable_dynamo
 def _meet(p: Tensor, slow: Tensor, alpha: float, flips: bool) -> None:
     slow.lerp_(p.to(slow.dtype), alpha)
     if flips:

@@ -90,6 +90,10 @@ def _clamp_(a: Tensor, low: Any, high: Any) -> Tensor:
     return a.clamp_(low, high)
 
 
+def _traced_lerp_(a: Tensor, b: Tensor, weight: Any) -> Tensor:
+    return a.lerp_(b, weight.to(a.dtype) if isinstance(weight, Tensor) else weight)
+
+
 SINGLE = Ops(
     name="single",
     each=_once,
@@ -123,12 +127,13 @@ FOREACH = Ops(
 TRACED = Ops(
     name="traced",
     each=_once,
-    lerp_=lambda a, b, weight: a.add_((b - a) * weight),
+    lerp_=_traced_lerp_,
     mul_=Tensor.mul_,
     add_=Tensor.add_,
     times=torch.mul,
-    addcmul_=lambda a, b, c, number: a.add_(b * c * number),
-    addcdiv_=lambda a, b, c, number: a.add_(b / c * number),
+    # In the order of ATen's addcmul and addcdiv: they overflow for the same operands.
+    addcmul_=lambda a, b, c, number: a.add_(b * number * c),
+    addcdiv_=lambda a, b, c, number: a.add_(b * number / c),
     maximum_=lambda a, b: a.copy_(torch.maximum(a, b)),
     sqrt=Tensor.sqrt,
     clamp=_clamp,

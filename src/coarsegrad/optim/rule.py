@@ -148,9 +148,10 @@ class Rule(torch.optim.Optimizer):
         names = ("step", *self._columns(group))
         for p in params:
             state = self.state[p]
-            if not state:
-                state["step"] = _counter(p, group)
-                state.update(self._new_state(p, group))
+            # A group edited between steps may want more than it has: momentum, say.
+            if any(name not in state for name in names):
+                made = {"step": _counter(p, group), **self._new_state(p, group)}
+                state.update({name: x for name, x in made.items() if name not in state})
             for name, column in zip(names, columns, strict=True):
                 column.append(state[name])
 
@@ -259,13 +260,18 @@ def _counter(parameter: Tensor, group: dict[str, Any]) -> Tensor:
 
 
 def keep_dtypes(optimizer: torch.optim.Optimizer, state_dict: dict[str, Any]) -> None:
-    """Put the tensors of a loaded state back in the dtype they were saved in."""
+    """Put the tensors of a loaded state back in the dtype they were saved in, as copies.
+
+    torch shares ``step`` with the state dict: two optimizers that load one would count together.
+    """
     ids = [i for group in state_dict["param_groups"] for i in group["params"]]
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for i, parameter in zip(ids, parameters, strict=True):
+        loaded = optimizer.state[parameter] if i in state_dict["state"] else {}
         for key, value in state_dict["state"].get(i, {}).items():
-            if isinstance(value, Tensor) and key != "step":
-                optimizer.state[parameter][key] = _as_laid_out(value, parameter)
+            if isinstance(value, Tensor):
+                step = key == "step"
+                loaded[key] = loaded[key].clone() if step else _as_laid_out(value, parameter)
 
 
 def _as_laid_out(value: Tensor, parameter: Tensor) -> Tensor:

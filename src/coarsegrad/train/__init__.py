@@ -1,13 +1,20 @@
 """Training: a recipe in, a run folder out. Lightning trains; this room says what."""
 
+from coarsegrad.train.averaging import AverageLatents
 from coarsegrad.train.classification import Classifier
+from coarsegrad.train.diagnosing import LogDiagnostics
+from coarsegrad.train.ema import LatentEMA, averaged
 from coarsegrad.train.recipe import Recipe, read_recipe, recipe_path
 from coarsegrad.train.run import Result, load_run, train
 
 __all__ = [
+    "AverageLatents",
     "Classifier",
+    "LatentEMA",
+    "LogDiagnostics",
     "Recipe",
     "Result",
+    "averaged",
     "load_run",
     "read_recipe",
     "recipe_path",

@@ -103,8 +103,9 @@ class MetricsTable(lightning.Callback):
         assert isinstance(pl_module, Classifier)
         row: Row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
         row |= {key: float(value) for key, value in pl_module.finish_epoch().items()}
-        if "validation_accuracy" in trainer.callback_metrics:
-            row["validation_accuracy"] = float(trainer.callback_metrics["validation_accuracy"])
+        for key in ("validation_accuracy", "averaged_accuracy"):
+            if key in trainer.callback_metrics:
+                row[key] = float(trainer.callback_metrics[key])
         self.rows.append(row)
         self._write()
         if self.show is not None:

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from coarsegrad import optim
 from coarsegrad.errors import RecipeError
+from coarsegrad.optim.rule import Rule
 from coarsegrad.train.recipe import Recipe
 
 _BOX = (-1.0, 1.0)
@@ -42,7 +43,9 @@ def build_optimizer(net: nn.Module, recipe: Recipe) -> Optimizer:
         RecipeError: an option that the rule does not know, or a value that it refuses.
     """
     rules = {
-        "binary": _rule(recipe.optimizer, recipe.lr_binary, recipe, recipe.options),
+        "binary": _rule(
+            recipe.optimizer, recipe.lr_binary, recipe, {**_watched(recipe), **recipe.options}
+        ),
         "real": _rule(recipe.optimizer_real, recipe.lr_real, recipe, {}),
     }
     try:
@@ -69,6 +72,16 @@ def _rule(
     if rule is optim.BAMSProd:
         given["cstar"] = recipe.cstar
     return rule, {**given, **options}
+
+
+def _watched(recipe: Recipe) -> dict[str, Any]:
+    if recipe.diagnostics and not issubclass(_RULES[recipe.optimizer][0], Rule):
+        own = ", ".join(name for name, (rule, _) in _RULES.items() if issubclass(rule, Rule))
+        raise RecipeError(
+            f"the recipe's diagnostics need a rule of coarsegrad, got optimizer: "
+            f"{recipe.optimizer}, which is torch's; choose one of {own}, or diagnostics: false"
+        )
+    return {"diagnostics": True} if recipe.diagnostics else {}
 
 
 @torch.no_grad()

@@ -53,6 +53,10 @@ class Recipe:
         validation: training images held out, the last ones; the run is then measured on them and
             never sees the test images. 0 trains on all and measures on the test images, once.
         evaluations: times in an epoch that held-out images are looked at.
+        average: decay of an EMA of the latent weights; every evaluation then measures the signs of
+            the EMA too, with batch norm's statistics estimated anew. None keeps no EMA.
+        average_images: training images for these statistics, without augmentation.
+        diagnostics: log what each tenth step did to the latent weights, per layer and in total.
         limit: train on the first so many images only; None is all.
         checkpoint_every: steps between two checkpoints.
 
@@ -80,6 +84,9 @@ class Recipe:
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     validation: Annotated[int, Field(ge=0)] = 0
     evaluations: _Count = 1
+    average: Annotated[float, Field(gt=0, lt=1)] | None = None
+    average_images: Annotated[int, Field(ge=2)] = 2000
+    diagnostics: bool = False
     limit: _Count | None = None
     checkpoint_every: _Count = 200
 

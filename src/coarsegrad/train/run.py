@@ -9,20 +9,24 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import nn
+from torch import Tensor, nn
 
 from coarsegrad.data import Batches
 from coarsegrad.errors import TrainError
 from coarsegrad.files import replacing
+from coarsegrad.train import ema
+from coarsegrad.train.averaging import AverageLatents
 from coarsegrad.train.build import Task, build_model, build_task
 from coarsegrad.train.callbacks import AtomicCheckpoints, MetricsTable, Row, SaveLast
 from coarsegrad.train.classification import Classifier
+from coarsegrad.train.diagnosing import LogDiagnostics
 from coarsegrad.train.recipe import Recipe, read_recipe
 
 _EVALUATION_BATCH = 500
@@ -33,7 +37,8 @@ class Result:
     """What a run measured at the end of its last epoch.
 
     Attributes:
-        accuracy: share of right answers, 0 to 1.
+        accuracy: share of right answers, 0 to 1, at the latent weights as they ended.
+        averaged_accuracy: the same at their averages; None if the recipe keeps none.
         images: how many images it was measured on.
         measured_on: ``"test"`` or ``"validation"``.
         data: the data set's label.
@@ -45,6 +50,7 @@ class Result:
     measured_on: str
     data: str
     seconds: float
+    averaged_accuracy: float | None = None
 
 
 def train(
@@ -100,14 +106,16 @@ def train(
             MetricsTable(folder / "metrics.csv", show),
             SaveLast(folder / "last.ckpt", recipe.checkpoint_every),
         ]
-        trainer = _trainer(recipe, folder, [*callbacks, *own], progress)
-        accuracy = _fit(trainer, module, loader, evaluation, task, checkpoint, resume)
+        every = [*_measuring(recipe, task), *callbacks, *own]
+        trainer = _trainer(recipe, folder, every, progress)
+        found = _fit(trainer, module, loader, evaluation, task, checkpoint, resume)
     return Result(
-        accuracy=accuracy,
+        accuracy=found[f"{task.measured_on}_accuracy"],
         images=len(task.evaluation),
         measured_on=task.measured_on,
         data=task.train.name,
         seconds=time.monotonic() - start,
+        averaged_accuracy=found.get("averaged_accuracy"),
     )
 
 
@@ -119,7 +127,7 @@ def _fit(
     task: Task,
     checkpoint: Path,
     resume: bool,
-) -> float:
+) -> dict[str, float]:
     # Held-out images are looked at after each epoch; test images once, at the end.
     held_out = task.measured_on == "validation"
     before = str(checkpoint) if resume else None
@@ -134,15 +142,36 @@ def _fit(
         raise TrainError(f"cannot resume from {checkpoint}: {error}; train afresh") from error
     trainer.save_checkpoint(checkpoint)
     measure = trainer.validate if held_out else trainer.test
-    return float(measure(module, evaluation, verbose=False)[0][f"{task.measured_on}_accuracy"])
+    return {
+        key: float(value) for key, value in measure(module, evaluation, verbose=False)[0].items()
+    }
 
 
-def load_run(folder: str | Path) -> tuple[Recipe, nn.Module]:
+def _measuring(recipe: Recipe, task: Task) -> list[lightning.Callback]:
+    found: list[lightning.Callback] = []
+    if recipe.average is not None:
+        found.append(AverageLatents(recipe.average, _statistics(recipe, task)))
+    if recipe.diagnostics:
+        found.append(LogDiagnostics())
+    return found
+
+
+def _statistics(recipe: Recipe, task: Task) -> Callable[[], Iterator[Tensor]]:
+    return partial(ema.statistics_batches, task.train, recipe.average_images, recipe.seed)
+
+
+def load_run(folder: str | Path, *, averaged: bool = False) -> tuple[Recipe, nn.Module]:
     """Return a run's recipe and its trained model, in evaluation mode.
 
+    Args:
+        folder: the run folder.
+        averaged: the model at its averaged latents, as the run measured it; batch norm's
+            statistics are estimated anew, which takes the training images.
+
     Raises:
-        TrainError: the folder holds no run, or a run without a checkpoint.
+        TrainError: the folder holds no run, or a run without a checkpoint or without averages.
         RecipeError: its recipe.yaml is damaged.
+        DataError: ``averaged``, and the data set is missing or damaged.
     """
     folder = Path(folder)
     recipe_file, checkpoint = folder / "recipe.yaml", folder / "last.ckpt"
@@ -153,18 +182,27 @@ def load_run(folder: str | Path) -> tuple[Recipe, nn.Module]:
                 f"{file.name} is missing; make one with: coarsegrad train RECIPE"
             )
     recipe = read_recipe(recipe_file)
+    if averaged and recipe.average is None:
+        raise TrainError(
+            f"{folder} keeps no averages of its latent weights, for its recipe has no average; "
+            "train with average: 0.99 or the like, or take the model as it ended"
+        )
     net = build_model(recipe)
     prefix = "net."
     try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        state = saved["state_dict"]
         net.load_state_dict(
             {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
         )
+        values = saved["callbacks"][AverageLatents.__qualname__]["values"] if averaged else {}
     except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
         raise TrainError(
             f"{checkpoint} does not hold the weights of {recipe_file}'s {recipe.model}: it is "
             f"damaged, or one of the two was exchanged ({error}); train again"
         ) from None
+    if averaged:
+        net = ema.averaged(net, values, _statistics(recipe, build_task(recipe))())
     return recipe, net.eval()
 
 
