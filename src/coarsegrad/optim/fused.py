@@ -66,22 +66,15 @@ def fitting(params: list[Tensor], grads: list[Tensor], state: dict[str, list[Ten
             stacklevel=6,
         )
         return []
-    large = [params, *(column for name, column in state.items() if name not in _SMALL)]
+    state = {name: column for name, column in state.items() if column}
+    large = [column for name, column in state.items() if name not in _SMALL]
     small = [(column, _SMALL[name]) for name, column in state.items() if name in _SMALL]
     fit = list(range(len(params)))
-    if not (
-        _plain(chain(grads, *large), torch.float32)
-        and all(_plain(column, dtype) for column, dtype in small)
-    ):
-        fit = [
-            i
-            for i in fit
-            if _plain([grads[i], *(column[i] for column in large)], torch.float32)
-            and all(_plain([column[i]], dtype) for column, dtype in small)
-        ]
-    if len(fit) == len(params) and all(map(Tensor.is_contiguous, chain(*large))):
+    if not _plain(params, grads, large, small):
+        fit = [i for i in fit if _plain(*_row(i, params, grads, large, small))]
+    if len(fit) == len(params) and all(map(Tensor.is_contiguous, chain(params, *large))):
         return fit
-    return [i for i in fit if _alike([column[i] for column in large])]
+    return [i for i in fit if _alike(params[i], [column[i] for column in large])]
 
 
 def bamsprod(batch: Batch, record: list[Tensor] | None) -> bool:
@@ -158,21 +151,43 @@ def bop(batch: Batch, record: list[Tensor] | None) -> bool:
     )
 
 
-def _plain(tensors: Iterable[Tensor], dtype: torch.dtype) -> bool:
-    """Whether all are ordinary tensors of this dtype in the CPU's memory."""
-    tensors = list(tensors)
+_Small = list[tuple[list[Tensor], torch.dtype]]
+
+
+def _row(
+    i: int, params: list[Tensor], grads: list[Tensor], large: list[list[Tensor]], small: _Small
+) -> tuple[list[Tensor], list[Tensor], list[list[Tensor]], _Small]:
+    """Return the entry i of every list, as lists of one."""
     return (
-        {*map(type, tensors)} <= {Tensor, Parameter}
-        and {*map(_dtype, tensors)} <= {dtype}
-        and all(map(_is_cpu, tensors))
-        and {*map(_layout, tensors)} <= {torch.strided}
+        [params[i]],
+        [grads[i]],
+        [[column[i]] for column in large],
+        [([column[i]], dtype) for column, dtype in small],
     )
 
 
-def _alike(tensors: list[Tensor]) -> bool:
-    """Whether the state lies in memory in the order of its parameter, the first."""
-    order = _order(tensors[0])
-    return order is not None and all(t.is_contiguous(memory_format=order) for t in tensors)
+def _plain(
+    params: list[Tensor], grads: list[Tensor], large: list[list[Tensor]], small: _Small
+) -> bool:
+    """Whether all are ordinary tensors of the right dtype in the CPU's memory."""
+    given, kept = [*params, *grads], list(chain(*large))
+    return (
+        {*map(type, given)} <= {Tensor, Parameter}
+        and {*map(_layout, given)} <= {torch.strided}
+        and {*map(_dtype, given), *map(_dtype, kept)} <= {torch.float32}
+        and all(map(_is_cpu, given))
+        and all(map(_is_cpu, kept))
+        and all({*map(_dtype, column)} <= {dtype} for column, dtype in small)
+        and all(all(map(_is_cpu, column)) for column, _ in small)
+    )
+
+
+def _alike(parameter: Tensor, state: list[Tensor]) -> bool:
+    """Whether the state lies in memory in the order of its parameter."""
+    order = _order(parameter)
+    return order is not None and all(
+        t.is_contiguous(memory_format=order) for t in (parameter, *state)
+    )
 
 
 def _order(parameter: Tensor) -> torch.memory_format | None:
