@@ -13,7 +13,7 @@ ROWS = [("small_cnn", 93_088, 468), ("mlp", 268_800, 2 * (256 + 256 + 10))]
 @pytest.mark.parametrize(("name", "one_bit", "floats"), ROWS)
 def test_parameter_counts_and_shapes(name: str, one_bit: int, floats: int) -> None:
     net = getattr(models, name)()
-    groups = {g["binary"]: sum(p.numel() for p in g["params"]) for g in param_groups(net)}
+    groups = {g["binary"]: sum(p.numel() for _, p in g["params"]) for g in param_groups(net)}
     assert groups == {True: one_bit, False: floats}
     assert net(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
 

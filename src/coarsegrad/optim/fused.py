@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import chain
 from operator import attrgetter
 from types import ModuleType
@@ -207,7 +207,7 @@ def _box(group: dict[str, Any]) -> dict[str, float]:
 
 
 def _run(name: str, batch: Batch, record: list[Tensor] | None, **options: Any) -> bool:
-    """Call a native step with the addresses of all tensors, then count their versions up."""
+    """Call a native step with the addresses of all tensors, then count the parameters' versions up."""
     if _native is None:
         return False
     step: Callable[..., None] = getattr(_native, name)
@@ -225,8 +225,8 @@ def _run(name: str, batch: Batch, record: list[Tensor] | None, **options: Any) -
     flat += map(Tensor.numel, params)
     flat += [p.size(0) if p.dim() > 1 else 1 for p in params]
     step(flat, torch.get_num_threads(), **options)
-    changed: Iterable[Tensor] = chain(params, *state.values(), record or ())
-    increment_version(list(changed))
+    # Autograd looks at the versions of parameters; nobody's graph holds the state.
+    increment_version(params)
     return True
 
 

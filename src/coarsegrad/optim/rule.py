@@ -146,14 +146,15 @@ class Rule(torch.optim.Optimizer):
             params.append(p)
             grads.append(grad)
         names = ("step", *self._columns(group))
-        for p in params:
-            state = self.state[p]
+        needed, kept = frozenset(names), self.state
+        states = [kept[p] for p in params]
+        for p, state in zip(params, states, strict=True):
             # A group edited between steps may want more than it has: momentum, say.
-            if any(name not in state for name in names):
+            if not state.keys() >= needed:
                 made = {"step": _counter(p, group), **self._new_state(p, group)}
                 state.update({name: x for name, x in made.items() if name not in state})
-            for name, column in zip(names, columns, strict=True):
-                column.append(state[name])
+        for name, column in zip(names, columns, strict=True):
+            column.extend([state[name] for state in states])
 
     def _step_batch(self, batch: Batch, shared: Any) -> None:
         group = batch.group
