@@ -60,103 +60,98 @@ struct BamsLanes {
     Lanes v, h, hw, hw2, w;
 };
 
-// A block of elements goes through three short loops, each with its own part of the arithmetic: one
-// long loop has so much of it in flight that the CPU sees too few elements ahead to hide the latency
-// of root and division.
+// A block of elements is updated in one loop, which memory bounds, and then read again from the first
+// cache by short loops that sum and count. Those leave memory idle, so they call for the lines of the
+// next block meanwhile.
 struct BamsBlock {
     const BamsStep& s;
     const BamsLimits& limits;
     Streams at;
     int64_t count;      // a multiple of sixteen
     const Ints* lanes;  // of sixteen elements those that count; null: all
-    float* h;           // of the block
+    float *roots, *old_vhat, *old_w;  // of the block, what the short loops need of the first
 
-    // The line of the next block. The CPU's own prefetchers come late for five streams with this much
-    // arithmetic between them. An address past the end, here kept from the compiler, does no harm.
+    // An address past the end, here kept from the compiler, does no harm.
     void prefetch(const float* stream, int64_t j) const {
         const auto base = reinterpret_cast<uintptr_t>(stream);
         const auto line = base + static_cast<uintptr_t>(at.at + j + kBlock) * sizeof(float);
         __builtin_prefetch(reinterpret_cast<const void*>(line), 1);
     }
 
-    // m, v, vhat and its root.
+    void prefetch_next(int64_t j) const {
+        prefetch(at.g, j);
+        prefetch(at.m, j);
+        prefetch(at.v, j);
+        prefetch(at.vhat, j);
+        prefetch(at.w, j);
+    }
+
     template <bool kStats, bool kDiagnose>
-    void moments(BamsLanes<Eight>& sums, Counts& counts) {
-        for (int64_t j = 0; j < count; j += kWide) {
-            Floats vhats[kParts], roots[kParts], olds[kParts];
-            prefetch(at.g, j);
-            prefetch(at.m, j);
-            prefetch(at.v, j);
-            prefetch(at.vhat, j);
-#pragma GCC unroll 4
-            for (int r = 0; r < kParts; ++r) {
-                const int64_t i = at.at + j + r * kInts;
-                const Floats g = s.gradient(at.g + i);
-                const Floats v = s.second(load<Floats>(at.v + i), g);
-                olds[r] = load<Floats>(at.vhat + i);
-                vhats[r] = s.vhat(olds[r], v);
-                roots[r] = square_root(vhats[r]);
-                put(at.m + i, s.momentum(load<Floats>(at.m + i), g));
-                put(at.v + i, v);
-                put(at.vhat + i, vhats[r]);
-                put(h + j + r * kInts, roots[r]);
-            }
-            if (kStats) {
-                sums.v += folded(vhats);
-                sums.h += folded(roots);
-            }
-            if (kDiagnose) mark(olds, vhats, roots, counts);
+    void update() {
+        for (int64_t j = 0; j < count; j += kInts) {
+            const int64_t i = at.at + j;
+            if (j % kWide == 0) prefetch_next(j);
+            const Floats g = s.gradient(at.g + i);
+            const Floats m = s.momentum(load<Floats>(at.m + i), g);
+            const Floats v = s.second(load<Floats>(at.v + i), g);
+            const Floats old = load<Floats>(at.vhat + i), w = load<Floats>(at.w + i);
+            const Floats vhat = s.vhat(old, v);
+            const Floats root = square_root(vhat);
+            const Floats d = at_most(larger(root, limits.lower), limits.upper);
+            const Floats moved = w * s.decay + s.step_size * m / d;
+            put(at.m + i, m);
+            put(at.v + i, v);
+            put(at.vhat + i, vhat);
+            put(at.w + i, at_most(at_least(moved, s.box_low), s.box_high));
+            if (kStats || kDiagnose) put(roots + j, root);
+            if (kDiagnose) put(old_vhat + j, old);
+            if (kDiagnose) put(old_w + j, w);
         }
     }
 
-    void mark(const Floats* olds, const Floats* vhats, const Floats* roots, Counts& counts) {
-        Ints low[kParts], high[kParts], negative[kParts];
-#pragma GCC unroll 4
-        for (int r = 0; r < kParts; ++r) {
-            const Floats x = s.sqrt_space ? roots[r] : vhats[r];
-            low[r] = below(x, limits.low);
-            high[r] = below(limits.high, x);
-            negative[r] = below(between(vhats[r], limits.low2, limits.high2) * s.ratio2,
-                                between(olds[r], limits.old_low2, limits.old_high2));
-        }
-        counts.low -= folded(low, lanes);
-        counts.high -= folded(high, lanes);
-        counts.negative -= folded(negative, lanes);
-    }
-
-    template <bool kDiagnose>
-    void weights(Counts& counts) {
+    void statistics(BamsLanes<Eight>& sums) const {
         for (int64_t j = 0; j < count; j += kWide) {
-            Ints flips[kParts];
-            prefetch(at.w, j);
+            Floats v[kParts], h[kParts], w[kParts], hw[kParts], hw2[kParts];
+            prefetch_next(j);
 #pragma GCC unroll 4
             for (int r = 0; r < kParts; ++r) {
-                const int64_t i = at.at + j + r * kInts;
-                const Floats root = load<Floats>(h + j + r * kInts);
-                const Floats d = at_most(larger(root, limits.lower), limits.upper);
-                const Floats old = load<Floats>(at.w + i);
-                const Floats moved = old * s.decay + s.step_size * load<Floats>(at.m + i) / d;
-                const Floats w = at_most(at_least(moved, s.box_low), s.box_high);
-                put(at.w + i, w);
-                if (kDiagnose) flips[r] = sign_changed(old, w);
-            }
-            if (kDiagnose) counts.flips -= folded(flips, lanes);
-        }
-    }
-
-    void statistics(BamsLanes<Eight>& sums) {
-        for (int64_t j = 0; j < count; j += kWide) {
-            Floats w[kParts], hw[kParts], hw2[kParts];
-#pragma GCC unroll 4
-            for (int r = 0; r < kParts; ++r) {
-                w[r] = magnitude(load<Floats>(at.w + at.at + j + r * kInts));
+                const int64_t i = j + r * kInts;
+                v[r] = load<Floats>(at.vhat + at.at + i);
+                h[r] = load<Floats>(roots + i);
+                w[r] = magnitude(load<Floats>(at.w + at.at + i));
                 if (lanes) w[r] = kept(w[r], lanes[r]);
-                hw[r] = load<Floats>(h + j + r * kInts) * w[r];
+                hw[r] = h[r] * w[r];
                 hw2[r] = hw[r] * w[r];
             }
+            sums.v += folded(v);
+            sums.h += folded(h);
             sums.w += folded(w);
             sums.hw += folded(hw);
             sums.hw2 += folded(hw2);
+        }
+    }
+
+    template <bool kPrefetch>
+    void mark(Counts& counts) const {
+        for (int64_t j = 0; j < count; j += kWide) {
+            Ints low[kParts], high[kParts], negative[kParts], flips[kParts];
+            if (kPrefetch) prefetch_next(j);
+#pragma GCC unroll 4
+            for (int r = 0; r < kParts; ++r) {
+                const int64_t i = j + r * kInts;
+                const Floats vhat = load<Floats>(at.vhat + at.at + i);
+                const Floats x = s.sqrt_space ? load<Floats>(roots + i) : vhat;
+                const Floats old = load<Floats>(old_vhat + i);
+                low[r] = below(x, limits.low);
+                high[r] = below(limits.high, x);
+                negative[r] = below(between(vhat, limits.low2, limits.high2) * s.ratio2,
+                                    between(old, limits.old_low2, limits.old_high2));
+                flips[r] = sign_changed(load<Floats>(old_w + i), load<Floats>(at.w + at.at + i));
+            }
+            counts.low -= folded(low, lanes);
+            counts.high -= folded(high, lanes);
+            counts.negative -= folded(negative, lanes);
+            counts.flips -= folded(flips, lanes);
         }
     }
 };
@@ -164,14 +159,16 @@ struct BamsBlock {
 template <bool kStats, bool kDiagnose>
 inline void bams_block(const BamsStep& s, const BamsLimits& limits, const Streams& at,
                        int64_t count, const Ints* lanes, BamsLanes<Four>& sums, Counts& counts) {
-    float roots[kBlock];
-    BamsBlock block{s, limits, at, count, lanes, roots};
-    BamsLanes<Eight> lanesums{};
-    Counts here = counts;
-    block.moments<kStats, kDiagnose>(lanesums, here);
-    block.weights<kDiagnose>(here);
-    if (kDiagnose) counts = here;
+    float roots[kBlock], old_vhat[kBlock], old_w[kBlock];
+    BamsBlock block{s, limits, at, count, lanes, roots, old_vhat, old_w};
+    block.update<kStats, kDiagnose>();
+    if (kDiagnose) {
+        Counts here = counts;
+        block.mark<!kStats>(here);
+        counts = here;
+    }
     if (!kStats) return;
+    BamsLanes<Eight> lanesums{};
     block.statistics(lanesums);
     sums.v += doubled(lanesums.v);
     sums.h += doubled(lanesums.h);
