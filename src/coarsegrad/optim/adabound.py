@@ -169,7 +169,7 @@ def _update(
         ops.maximum_(used, v)
     lr = number(group["lr"], ops)
     # clip(s / d, L, U) m = m / clip(d / s, 1/U, 1/L): the division is done once, by addcdiv.
-    d = ops.sqrt(used)
+    d = ops.sqrt(used, None)
     ops.add_(d, group["eps"])
     size = ops.each(lambda step: mo.corrected(lr, group, step), t)
     limits = ops.each(lambda step: rate_bounds(group, lr, step), t)

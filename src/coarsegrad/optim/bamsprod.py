@@ -169,22 +169,26 @@ class BAMSProd(Rule):
         return state
 
     def _fused(self, batch: Batch, shared: Any, record: list[Tensor] | None) -> bool:
-        return fused.bamsprod(batch, record)
+        done = fused.bamsprod(batch, record)
+        if done and "bounds" in batch.state and batch.group["cstar"] == "relative":
+            _warn_if_stuck(batch)
+        return done
 
     def _eager(self, ops: Ops, batch: Batch, shared: Any) -> None:
         group, state = batch.group, batch.state
         if group["binary"] and group["cstar"] == "constant":
             _narrow_constant(ops, batch)
-        estimates = ops.rows(
+        found = ops.rows(
             lambda path, *row: _update(path, group, *row),
             batch.params, batch.grads, state["m"], state["v"], state["vhat"],
-            _intervals(ops, batch), counts(ops, batch),
+            _intervals(ops, batch), counts(ops, batch), _rooms(ops, state["vhat"]),
         )  # fmt: skip
-        if estimates and estimates[0] is not None:
-            columns = [b.reshape(4, -1) for b in state["bounds"]]
-            c_hat, s_v, _ = (torch.cat([e[k].reshape(-1) for e in estimates]) for k in range(3))
+        if group["binary"] and group["cstar"] != "constant":
+            columns = torch.cat([b.reshape(4, -1) for b in state["bounds"]], 1)
+            elements = bounds.elements(group, batch.params)
+            c_hat, s_v, _ = bounds.estimate(group, torch.cat(found, 1), elements)
             seen = (s_v > 0) & torch.isfinite(s_v) & torch.isfinite(c_hat)
-            _write(state["bounds"], bounds.narrow(torch.cat(columns, 1), group, c_hat, seen))
+            _write(state["bounds"], bounds.narrow(columns, group, c_hat, seen))
             if ops.name != "traced" and group["cstar"] == "relative":
                 _warn_if_stuck(batch)
 
@@ -201,18 +205,29 @@ class BAMSProd(Rule):
         rho = math.nan
         if group["cstar"] != "constant":
             w = batch.params[i]
-            rho2 = bounds.estimate(group, w, vhat, vhat.sqrt(), torch.empty_like(vhat))[2]
+            found = bounds.sums(group, w, vhat, vhat.sqrt(), torch.empty_like(vhat))
+            rho2 = bounds.estimate(group, found, bounds.elements(group, [w]))[2]
             rho = float(rho2.sqrt().mean())
         return Limits(rho, vhat if squared else vhat.sqrt(), lower, upper, eta, squared)
 
 
 _NOT_OPTIONS = ("self", "params", "__class__")
+_LARGE = 1 << 16
 
 
 def _update(
-    ops: Ops, group: dict[str, Any], w: Any, g: Any, m: Any, v: Any, vhat: Any, limits: Any, t: Any
+    ops: Ops,
+    group: dict[str, Any],
+    w: Any,
+    g: Any,
+    m: Any,
+    v: Any,
+    vhat: Any,
+    limits: Any,
+    t: Any,
+    rooms: Any,
 ) -> Any:
-    """Do one step and return the estimate of c*, or None; lists in, list out for foreach."""
+    """Do one step and return the sums for c*, or None; lists in, list out for foreach."""
     mo.accumulate(ops, group, g, m, v, t)
     if group["vhat"] == "max":
         ops.maximum_(vhat, v)
@@ -220,12 +235,12 @@ def _update(
         ops.lerp_(vhat, v, ops.each(lambda step: 1 / step, t))
     lr = number(group["lr"], ops)
     eta = ops.each(lambda step: mo.scheduled(lr, group, step), t)
-    h = ops.sqrt(vhat)
+    h = ops.sqrt(vhat, ops.each(lambda pair: pair[0], rooms))
     estimated = group["binary"] and group["cstar"] != "constant"
     low, high = (ops.each(lambda pair, k=k: pair[k], limits) for k in (0, 1))
     # The root is needed once more for the statistics, if there are any.
     if estimated:
-        d = ops.clamp(h, low, high)
+        d = ops.clamp(h, low, high, ops.each(lambda pair: pair[1], rooms))
     else:
         d = h
         ops.clamp_(d, low, high)
@@ -235,7 +250,7 @@ def _update(
     mo.project(ops, group, w)
     if not estimated:
         return None
-    return ops.each(lambda *x: bounds.estimate(group, *x), w, vhat, h, d)
+    return ops.each(lambda *x: bounds.sums(group, *x), w, vhat, h, d)
 
 
 def _intervals(ops: Ops, batch: Batch) -> list[Any]:
@@ -257,6 +272,27 @@ def _intervals(ops: Ops, batch: Batch) -> list[Any]:
         tuple(_spread(row, w) for row in pair)
         for pair, w in zip(rows, batch.params, strict=True)
     ]  # fmt: skip
+
+
+def _rooms(ops: Ops, columns: list[Tensor]) -> list[tuple[Tensor | None, Tensor | None]]:
+    """Return room for two temporaries of each tensor, or None where fresh memory is as good.
+
+    Tensors that step one after another share two buffers: the heap would hand each pair back to the
+    system and fault every page in again, at twice the cost of the arithmetic.
+    """
+    rooms: list[tuple[Tensor | None, Tensor | None]] = [(None, None)] * len(columns)
+    if ops.name != "single":
+        return rooms
+    large = [i for i, x in enumerate(columns) if x.numel() >= _LARGE and x.is_contiguous()]
+    for kind in {(columns[i].device, columns[i].dtype) for i in large}:
+        alike = [i for i in large if (columns[i].device, columns[i].dtype) == kind]
+        size = max(columns[i].numel() for i in alike)
+        pair = torch.empty((2, size), device=kind[0], dtype=kind[1])
+        for i in alike:
+            shape = columns[i].shape
+            a, b = (row[: columns[i].numel()].view(shape) for row in pair)
+            rooms[i] = a, b
+    return rooms
 
 
 def _spread(row: Tensor, w: Tensor) -> Tensor:
@@ -312,15 +348,15 @@ def _warn_if_stuck(batch: Batch) -> None:
     """Warn when most of a tensor lies far above c_u while the interval should still be wide.
 
     Sitting at c_u alone is no fault: on small_cnn two thirds do by step 512. Beyond 100 c_u a step
-    is ten times AMSGrad's. Looked at in steps 16, 32, 64, ... only, and while gamma t < 1.
+    is ten times AMSGrad's. Looked at in steps 16, 32, 64, ... of a group's first tensor only,
+    and while gamma t < 1.
     """
-    group = batch.group
+    group, t = batch.group, int(batch.state["step"][0])
+    if t < 16 or t & (t - 1) or bounds.gamma_of(group) * t >= 1:
+        return
     scale = 100.0 if group["space"] == "v" else 10.0
-    for vhat, b, step in zip(
-        batch.state["vhat"], batch.state["bounds"], batch.state["step"], strict=True
-    ):
-        t = int(step)
-        if t < 16 or t & (t - 1) or bounds.gamma_of(group) * t >= 1 or vhat.numel() < 16:
+    for vhat, b in zip(batch.state["vhat"], batch.state["bounds"], strict=True):
+        if vhat.numel() < 16:
             continue
         value = vhat if group["space"] == "v" else vhat.sqrt()
         share = (value > scale * _spread(b[3], vhat)).double().mean().item()

@@ -26,46 +26,51 @@ def channels(parameter: Tensor) -> int:
     return parameter.shape[0] if parameter.dim() > 1 else 1
 
 
-def estimate(
-    group: dict[str, Any], w: Tensor, vhat: Tensor, h: Tensor, scratch: Tensor
-) -> Estimate:
-    """Return (c_hat, sum of vhat, rho^2), float64, 0-d or (K,) for ``per="channel"``.
+def sums(group: dict[str, Any], w: Tensor, vhat: Tensor, h: Tensor, scratch: Tensor) -> Tensor:
+    """Return (sum vhat, sum h W^2, E), float64, of shape (3, 1), or (3, K) for ``per="channel"``.
 
-    With h = sqrt(vhat) and sums per output channel k, alpha_k = mean|W_k| is found in one pass::
+    E = sum h (|W| - alpha)^2 - sum h W^2 with h = sqrt(vhat). alpha_k = mean|W_k| of an output
+    channel k is found in the same pass as the rest, since::
 
         sum h (|W| - alpha)^2 = sum h W^2 - 2 sum_k alpha_k S_h|w|,k + sum_k alpha_k^2 S_h,k
 
     ``h`` and ``scratch``, of the shape of w, are overwritten: fresh memory costs more than sums.
     """
-    dims = tuple(range(1, w.dim())) if w.dim() > 1 else None
-
-    def total(x: Tensor) -> Tensor:
-        kept = x.sum() if dims is None else x.sum(dims)
-        return kept.double().reshape(-1)
-
-    size = w.numel() / max(channels(w), 1)
-    per_channel = group["per"] == "channel"
-
-    def whole(x: Tensor) -> Tensor:
-        return x if per_channel else x.sum()
-
-    s_v = whole(total(vhat))
-    elements = size if per_channel else w.numel()
-    if group["cstar"] == "grad":
-        one = torch.ones_like(s_v)
-        return group["kappa"] ** 2 * s_v / max(elements, 1), s_v, one
+    dims = tuple(range(1, w.dim())) if w.dim() > 1 else tuple(range(w.dim()))
     magnitude = torch.abs(w, out=scratch)
-    s_w, s_h = total(magnitude), total(h)
-    s_hw = total(h.mul_(magnitude))
-    s_hw2 = whole(total(h.mul_(magnitude)))
-    alpha = s_w / max(size, 1) if group["alpha"] is None else torch.full_like(s_w, group["alpha"])
+    rows = [vhat.sum(dims), magnitude.sum(dims), h.sum(dims)]
+    rows.append(h.mul_(magnitude).sum(dims))
+    rows.append(h.mul_(magnitude).sum(dims))
+    s_v, s_w, s_h, s_hw, s_hw2 = torch.stack(rows).double().reshape(5, -1).unbind()
+    if group["alpha"] is None:
+        alpha = s_w * (channels(w) / max(w.numel(), 1))
+    else:
+        alpha = torch.full_like(s_w, group["alpha"])
+    found = torch.stack([s_v, s_hw2, alpha * (alpha * s_h - 2 * s_hw)])
+    return found if group["per"] == "channel" else found.sum(1, keepdim=True)
+
+
+def estimate(group: dict[str, Any], found: Tensor, elements: Tensor) -> Estimate:
+    """Return (c_hat, sum of vhat, rho^2) from the columns of ``sums`` and their elements."""
+    s_v, s_hw2, cross = found.unbind()
     # Rounding can take a vanishing error a little below 0.
-    error = (s_hw2 - 2 * whole(alpha * s_hw) + whole(alpha.square() * s_h)).clamp(min=0)
+    error = (s_hw2 + cross).clamp(min=0)
     # 0/0 where every weight is 0: no magnitude to compare with, taken as the worst error.
     rho2 = (error / s_hw2).nan_to_num(1.0).clamp(group["rho_min"] ** 2, 1)
     if group["cstar"] == "literal":
         return group["L_inf"] * group["D_inf"] * error.sqrt(), s_v, rho2
-    return group["kappa"] ** 2 * rho2 * s_v / max(elements, 1), s_v, rho2
+    if group["cstar"] == "grad":
+        rho2 = torch.ones_like(rho2)
+    return group["kappa"] ** 2 * rho2 * s_v / elements, s_v, rho2
+
+
+def elements(group: dict[str, Any], parameters: list[Tensor]) -> Tensor:
+    """Return how many elements share each column of ``sums``, at least 1."""
+    counts = []
+    for p in parameters:
+        columns = channels(p) if group["per"] == "channel" else 1
+        counts += [max(p.numel() / max(columns, 1), 1.0)] * columns
+    return torch.tensor(counts, dtype=torch.float64, device=parameters[0].device)
 
 
 def gamma_of(group: dict[str, Any]) -> float:

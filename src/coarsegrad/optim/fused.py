@@ -207,7 +207,7 @@ def _box(group: dict[str, Any]) -> dict[str, float]:
 
 
 def _run(name: str, batch: Batch, record: list[Tensor] | None, **options: Any) -> bool:
-    """Call a native step with the addresses of all tensors, then count the parameters' versions up."""
+    """Call a native step with the addresses of all tensors; the parameters' versions go up."""
     if _native is None:
         return False
     step: Callable[..., None] = getattr(_native, name)

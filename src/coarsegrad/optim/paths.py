@@ -29,9 +29,9 @@ class Ops:
         addcmul_: a += number b c.
         addcdiv_: a += number b / c.
         maximum_: a = max(a, b), NaN if either is.
-        sqrt: a new tensor.
-        clamp: min(max(a, low), high), NaN kept, a new tensor; the limits are numbers, or tensors
-            that broadcast.
+        sqrt: a new tensor, or the second argument overwritten.
+        clamp: min(max(a, low), high), NaN kept, a new tensor, or the last argument overwritten; the
+            limits are numbers, or tensors that broadcast.
         clamp_: the same in place.
     """
 
@@ -44,8 +44,8 @@ class Ops:
     addcmul_: Callable[[Any, Any, Any, Any], Any]
     addcdiv_: Callable[[Any, Any, Any, Any], Any]
     maximum_: Callable[[Any, Any], Any]
-    sqrt: Callable[[Any], Any]
-    clamp: Callable[[Any, Any, Any], Any]
+    sqrt: Callable[[Any, Any], Any]
+    clamp: Callable[[Any, Any, Any, Any], Any]
     clamp_: Callable[[Any, Any, Any], Any]
 
     def rows(self, function: Callable[..., Any], *columns: Sequence[Any]) -> list[Any]:
@@ -67,7 +67,7 @@ def _entrywise(function: Callable[..., Any], *operands: Any) -> list[Any]:
     return [function(*row) for row in zip(*operands, strict=True)]
 
 
-def _foreach_clamp(a: list[Tensor], low: Any, high: Any) -> list[Tensor]:
+def _foreach_clamp(a: list[Tensor], low: Any, high: Any, _: Any) -> list[Tensor]:
     clamped = list(torch._foreach_clamp_min(a, low))
     torch._foreach_clamp_max_(clamped, high)
     return clamped
@@ -78,10 +78,10 @@ def _foreach_clamp_(a: list[Tensor], low: Any, high: Any) -> None:
     torch._foreach_clamp_max_(a, high)
 
 
-def _clamp(a: Tensor, low: Any, high: Any) -> Tensor:
+def _clamp(a: Tensor, low: Any, high: Any, room: Tensor | None) -> Tensor:
     if isinstance(low, Tensor):
         low, high = low.to(a.dtype), high.to(a.dtype)
-    return a.clamp(low, high)
+    return torch.clamp(a, low, high, out=room)
 
 
 def _clamp_(a: Tensor, low: Any, high: Any) -> Tensor:
@@ -104,7 +104,7 @@ SINGLE = Ops(
     addcmul_=lambda a, b, c, number: a.addcmul_(b, c, value=number),
     addcdiv_=lambda a, b, c, number: a.addcdiv_(b, c, value=number),
     maximum_=lambda a, b: torch.maximum(a, b, out=a),
-    sqrt=Tensor.sqrt,
+    sqrt=lambda a, room: torch.sqrt(a, out=room),
     clamp=_clamp,
     clamp_=_clamp_,
 )
@@ -119,7 +119,7 @@ FOREACH = Ops(
     addcmul_=torch._foreach_addcmul_,
     addcdiv_=torch._foreach_addcdiv_,
     maximum_=torch._foreach_maximum_,
-    sqrt=torch._foreach_sqrt,
+    sqrt=lambda a, _: torch._foreach_sqrt(a),
     clamp=_foreach_clamp,
     clamp_=_foreach_clamp_,
 )
@@ -135,7 +135,7 @@ TRACED = Ops(
     addcmul_=lambda a, b, c, number: a.add_(b * number * c),
     addcdiv_=lambda a, b, c, number: a.add_(b * number / c),
     maximum_=lambda a, b: a.copy_(torch.maximum(a, b)),
-    sqrt=Tensor.sqrt,
-    clamp=_clamp,
+    sqrt=lambda a, _: a.sqrt(),
+    clamp=lambda a, low, high, _: _clamp(a, low, high, None),
     clamp_=_clamp_,
 )
