@@ -37,7 +37,8 @@ def sums(group: dict[str, Any], w: Tensor, vhat: Tensor, h: Tensor, scratch: Ten
     ``h`` and ``scratch``, of the shape of w, are overwritten: fresh memory costs more than sums.
     """
     dims = tuple(range(1, w.dim())) if w.dim() > 1 else tuple(range(w.dim()))
-    magnitude = torch.abs(w, out=scratch)
+    # A compiler places temporaries itself, and dynamo refuses ``out`` that is not contiguous.
+    magnitude = w.abs() if torch.compiler.is_compiling() else torch.abs(w, out=scratch)
     rows = [vhat.sum(dims), magnitude.sum(dims), h.sum(dims)]
     rows.append(h.mul_(magnitude).sum(dims))
     rows.append(h.mul_(magnitude).sum(dims))
