@@ -11,7 +11,7 @@ endif
 INSTALLED := $(VENV)/.installed
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find native -type f)
 
-.PHONY: demo test test-pure test-slow lint tune study accuracy bench-runtime bench-kernels bench-optim native-asan clean
+.PHONY: demo test test-pure test-slow lint tune study study-report accuracy bench-runtime bench-kernels bench-optim native-asan clean
 
 demo: $(INSTALLED)  ## train, pack, verify and compare a binary network; a few minutes
 	$(RUN)/coarsegrad demo
@@ -44,6 +44,9 @@ tune: $(INSTALLED)  ## choose small_cnn's learning rates on held-out images; 9 r
 
 study: $(INSTALLED)  ## eight optimizers on two networks; two hours of one core, resumable
 	$(RUN)/python benchmarks/study_mnist.py
+
+study-report: $(INSTALLED)  ## its tables, into docs/study-mnist.md
+	$(RUN)/python benchmarks/study_report.py --runs runs/study_mnist
 
 bench-runtime: $(INSTALLED)  ## the runtime's speed table, pass or short per row
 	$(RUN)/python benchmarks/runtime.py --json benchmarks/results/runtime.json

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from coarsegrad import runtime
 from coarsegrad.deploy.pack import Lowered, to_program
@@ -125,7 +126,8 @@ def _verify_chunk(lowered: Lowered, packed: runtime.Model, x: Tensor, report: Re
         report.layers[segment.name] = _compare(segment, packed, start, stop, recorded, done)
     expected = recorded[_result(lowered.chain.traced)].numpy()
     got = packed.run(0, len(packed.program.ops), x.numpy()).astype(np.float32)
-    error = _relative(got, expected, _shift(packed.program))
+    shift = _shift(packed.program, lowered.segments[-1])
+    error = _relative(got, expected, shift)
     if report.differing_bits == differing_before and not error <= _RELATIVE:
         raise VerifyError(
             f"the results differ by {error:.1e} of the largest, though every layer agrees; "
@@ -151,7 +153,8 @@ def _compare(
     got = packed.run(start, stop, value)
     compared = done.compared + expected.size
     if not segment.signed:
-        error = max(done.error, _relative(got, expected, _shift(packed.program.part(start, stop))))
+        shift = _shift(packed.program.part(start, stop), segment)
+        error = max(done.error, _relative(got, expected, shift))
         if not error <= _RELATIVE:
             raise VerifyError(
                 f"{segment.name}: floats differ by {error:.1e} of the largest; allowed is "
@@ -182,10 +185,26 @@ def _inner_bias(segment: Segment) -> Tensor | float:
     return bias.double().abs().reshape(-1, *((1, 1) if isinstance(module, nn.Conv2d) else ()))
 
 
-def _shift(program: Program) -> float:
-    """Return the largest |b| of the program's a * s + b: what a result near 0 cancels from."""
+def _shift(program: Program, segment: Segment) -> float:
+    """Return the largest number that a result near 0 cancels from.
+
+    That is |b| of the program's last a * s + b, or a term of b: torch's batch norm computes
+    b = beta - mean * a, and what follows scales the rounding of both terms.
+    """
     affines = [program.tensors[f"{op.name}.affine"] for op in program.ops if isinstance(op, Affine)]
-    return max((float(np.abs(affine[1]).max()) for affine in affines[-1:]), default=0.0)
+    largest = max((float(np.abs(affine[1]).max()) for affine in affines[-1:]), default=0.0)
+    gain = 1.0
+    for step in reversed((*segment.before, *segment.after)):
+        norm = step.module
+        if isinstance(norm, _BatchNorm) and norm.running_var is not None:
+            assert norm.running_mean is not None
+            a = (norm.running_var + norm.eps).rsqrt()
+            if norm.affine:
+                a = a * norm.weight.detach().abs()
+                largest = max(largest, gain * float(norm.bias.detach().abs().max()))
+            largest = max(largest, gain * float((norm.running_mean.abs() * a).max()))
+            gain *= float(a.max())
+    return largest
 
 
 def _near_threshold(
