@@ -40,8 +40,14 @@ def build_optimizer(net: nn.Module, recipe: Recipe) -> Optimizer:
     on the same set; real parameters are free.
 
     Raises:
-        RecipeError: an option that the rule does not know, or a value that it refuses.
+        RecipeError: an option that the rule does not know, a value that it refuses, or a cstar that
+            no rule reads.
     """
+    if recipe.cstar != "relative" and "bamsprod" not in (recipe.optimizer, recipe.optimizer_real):
+        raise RecipeError(
+            f"the recipe sets cstar to {recipe.cstar}, which only bamsprod reads, but its "
+            f"optimizer is {recipe.optimizer}; leave cstar out, or set optimizer to bamsprod"
+        )
     rules = {
         "binary": _rule(
             recipe.optimizer, recipe.lr_binary, recipe, {**_watched(recipe), **recipe.options}
