@@ -32,6 +32,16 @@ def test_bias_of_a_binary_layer_is_real() -> None:
     assert real["params"][0][1] is layer.bias
 
 
+def test_learned_scales_are_real() -> None:
+    layer = Linear(3, 2, bias=False, input_quantizer=Sign(scale="learned"),
+                   weight_quantizer=Sign(scale="learned", channels=2))  # fmt: skip
+    binary, real = param_groups(layer)
+    assert [name for name, _ in binary["params"]] == ["weight"]
+    assert [name for name, _ in real["params"]] == [
+        "input_quantizer.alpha", "weight_quantizer.alpha",
+    ]  # fmt: skip
+
+
 def test_empty_and_frozen() -> None:
     assert [g["binary"] for g in param_groups(torch.nn.Linear(2, 2))] == [False]
     layer = Linear(2, 2, bias=False, weight_quantizer=Sign())
