@@ -32,7 +32,8 @@ class ScaledLevels(torch.nn.Module, ABC):
     Weight Networks, Li and Liu 2016, arXiv:1605.04711) are constants of the backward pass; where
     all levels are 0, alpha is 1. A learned alpha (XNOR-Net++, Bulat and Tzimiropoulos 2019,
     arXiv:1909.13863, case 1 with ``channels``) gets its exact gradient. It is a plain factor: it
-    may pass through 0 to negative values, which a packed file holds like any other.
+    may pass through 0 to negative values, which a packed file holds like any other. A batch norm
+    right behind the layer undoes any positive scale: one is worth learning where none follows.
 
     Subclasses are final; they give ``levels``, ``bits`` and ``_levels``.
     """
