@@ -15,6 +15,10 @@ def not_negative(x: torch.Tensor) -> torch.Tensor:
     return ~(x < 0)
 
 
+def positive(x: torch.Tensor) -> torch.Tensor:
+    return x > 0
+
+
 def norm(gamma: list[float], mean: list[float], beta: list[float]) -> nn.BatchNorm1d:
     bn = nn.BatchNorm1d(len(gamma)).eval().requires_grad_(False)
     bn.weight.copy_(torch.tensor(gamma))
@@ -66,6 +70,27 @@ def test_float_thresholds_split_exactly(rows: list[tuple[float, int, float]]) ->
         s = s.clamp(-1e30, 1e30)
         says = torch.where(flip, s <= t, s >= t)
         assert torch.equal(says, ~(bn(s[None])[0] < 0))
+
+
+def test_zero_falls_as_the_quantizer_has_it() -> None:
+    """q(0) = 0 moves an exact zero to the lower level, on integers and on floats."""
+    bn = norm([1, -1], [2, 2], [0, 0])
+    assert integer_thresholds(bn, (2,), 9, "x", not_negative).t.tolist() == [2, 2]
+    assert integer_thresholds(bn, (2,), 9, "x", positive).t.tolist() == [3, 1]
+    found = float_thresholds(bn, (2,), positive)
+    two = torch.tensor(2.0)
+    assert found.t[0] == torch.nextafter(two, torch.tensor(3.0))
+    assert found.t[1] == torch.nextafter(two, torch.tensor(0.0))
+    identity = float_thresholds(nn.Identity(), (1,), positive).t
+    assert identity.view(np.int32).tolist() == [1]  # the smallest float above 0
+
+
+def test_a_relu_inside_is_flat_and_still_monotone() -> None:
+    relu, bn = nn.ReLU(), norm([1, -1, 1], [2, 2, -1], [0, 0, 0])
+    found = integer_thresholds(lambda s: bn(relu(s)), (3,), 5, "x", not_negative)
+    assert found.flip.tolist() == [False, True, False]
+    assert found.t.tolist() == [2, 2, -5]
+    assert float_thresholds(lambda s: bn(relu(s)), (3,), not_negative).t.tolist() == [2, 2, -np.inf]
 
 
 def test_float_constants() -> None:
