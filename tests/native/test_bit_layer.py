@@ -152,6 +152,12 @@ def test_all_bits_differ(target):
     np.testing.assert_array_equal(got, np.full((1, 6, 6, 64), -9 * 512))
 
 
+def test_padding_with_minus_one_beside_zeros_and_ones(target):
+    x, w = np.ones((1, 4, 4, 8), np.float32), np.ones((3, 8, 3, 3), np.float32)
+    with pytest.raises(ValueError, match="0 and 1 have no bit for padding with -1"):
+        testing.bit_layer(target, x, w, padding=(1, 1), pad_value=-1, low=0)
+
+
 @pytest.mark.parametrize(
     ("x", "w", "groups", "message"),
     [
@@ -160,12 +166,6 @@ def test_all_bits_differ(target):
         ((1, 2, 2, 8), (3, 8, 3, 3), 1, "does not fit"),
     ],
 )
-def test_padding_with_minus_one_beside_zeros_and_ones(target):
-    x, w = np.ones((1, 4, 4, 8), np.float32), np.ones((3, 8, 3, 3), np.float32)
-    with pytest.raises(ValueError, match="0 and 1 have no bit for padding with -1"):
-        testing.bit_layer(target, x, w, padding=(1, 1), pad_value=-1, low=0)
-
-
 def test_refusals(target, x, w, groups, message):
     with pytest.raises(ValueError, match=message):
         testing.bit_layer(target, np.ones(x, np.float32), np.ones(w, np.float32), groups=groups)
