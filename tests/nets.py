@@ -101,6 +101,42 @@ def networks(draw: st.DrawFn) -> tuple[nn.Sequential, torch.Tensor]:
     return net, x
 
 
+@st.composite
+def float_tails(draw: st.DrawFn) -> tuple[nn.Sequential, torch.Tensor]:
+    """Return a binary convolution, then floats: norms, ReLUs and pools in any order and number."""
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    height, width, out = (draw(st.integers(low, 9)) for low in (5, 5, 1))
+    x = torch.randint(-128, 128, (4, 3, height, width), generator=generator) / 128
+    state = torch.get_rng_state()
+    torch.manual_seed(draw(st.integers(0, 2**31)))
+    try:
+        first = Conv2d(3, out, 3, padding=1, input_quantizer=drawn_inputs(draw, positive=False),
+                       weight_quantizer=drawn_weights(draw, out, positive=False))  # fmt: skip
+        layers: list[nn.Module] = [first]
+        for _ in range(draw(st.integers(1, 5))):
+            layers.append(_float_step(draw, out, min(height, width)))
+            height, width = _after(height, width, layers[-1], out)
+        layers += [nn.AdaptiveAvgPool2d(1)] if draw(st.booleans()) else []
+        features = out * (1 if isinstance(layers[-1], nn.AdaptiveAvgPool2d) else height * width)
+        layers += [nn.Flatten(), nn.Linear(features, 3)]
+    finally:
+        torch.set_rng_state(state)
+    net = nn.Sequential(*layers)
+    randomise_norms(net, generator)
+    return net.eval(), x
+
+
+def _float_step(draw: st.DrawFn, channels: int, smallest: int) -> nn.Module:
+    size = draw(st.integers(1, min(3, smallest)))
+    geometry = (size, draw(st.integers(1, 2)), draw(st.integers(0, size // 2)))
+    kind = draw(st.sampled_from(["norm", "relu", "max", "average"]))
+    if kind == "norm":
+        return nn.BatchNorm2d(channels)
+    if kind == "relu":
+        return nn.ReLU(inplace=draw(st.booleans()))
+    return nn.MaxPool2d(*geometry) if kind == "max" else nn.AvgPool2d(*geometry)
+
+
 def _dense(draw: st.DrawFn, inputs: int, outputs: int) -> Linear:
     return Linear(
         inputs,
@@ -157,8 +193,9 @@ def _conv_block(
     return block, (out, height, width)
 
 
-def _after(height: int, width: int, layer: nn.Module) -> tuple[int, int]:
-    channels = layer.in_channels if isinstance(layer, nn.Conv2d) else 1
+def _after(height: int, width: int, layer: nn.Module, channels: int = 1) -> tuple[int, int]:
+    channels = layer.in_channels if isinstance(layer, nn.Conv2d) else channels
+    layer.eval()
     with torch.no_grad():
         y = layer(torch.zeros(1, channels, height, width))
     return y.shape[2], y.shape[3]
