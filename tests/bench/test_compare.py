@@ -13,7 +13,19 @@ import torch
 from coarsegrad import bench, deploy, models, packed, runtime
 from coarsegrad.bench.peers import onnx_runs
 from coarsegrad.bench.twin import float_twin
-from coarsegrad.packed import Conv, Flatten, Linear, MaxPool, Program, Sign, Threshold, pack_bits
+from coarsegrad.packed import (
+    AvgPool,
+    Conv,
+    Flatten,
+    Linear,
+    MaxPool,
+    Program,
+    Relu,
+    Sign,
+    Threshold,
+    pack_bits,
+    pack_ternary,
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +58,19 @@ def test_the_twin_has_the_networks_shapes_and_relus() -> None:
     kinds = [type(module).__name__ for module in twin]
     assert kinds == ["ReLU", "ZeroPad2d", "Conv2d", "MaxPool2d", "ReLU", "Flatten", "Linear"]
     assert twin(torch.randn(2, 2, 8, 8)).shape == (2, *program.values[-1].shape)
+
+
+def test_the_twin_of_averages_and_ternary_weights() -> None:
+    rng = np.random.default_rng(0)
+    ops = (Conv("a", (4, 2, 3, 3)), Relu(), AvgPool((2, 2)), Sign(), Flatten(),
+           Linear("b", (3, 36), low=0))  # fmt: skip
+    tensors = {"a.weight": rng.standard_normal((4, 2, 3, 3)).astype(np.float32),
+               "b.weight": pack_ternary(rng.integers(-1, 2, 108))}  # fmt: skip
+    twin = float_twin(Program((2, 8, 8), ops, tensors))
+    kinds = [type(module).__name__ for module in twin]
+    assert kinds == ["Conv2d", "ReLU", "AvgPool2d", "ReLU", "Flatten", "Linear"]
+    assert set(np.unique(twin[-1].weight * 6)) == {-1, 0, 1}
+    assert twin(torch.randn(2, 2, 8, 8)).shape == (2, 3)
 
 
 def test_the_onnx_twin_computes_what_the_torch_twin_computes(file: Path) -> None:

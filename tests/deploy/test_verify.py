@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 import torch
@@ -12,7 +13,7 @@ from coarsegrad import deploy, models, packed, runtime
 from coarsegrad.errors import VerifyError
 from coarsegrad.nn import Conv2d, Linear
 from coarsegrad.packed import Program
-from nets import networks, randomise_norms, signs, weights
+from nets import float_tails, networks, randomise_norms, signs, weights
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
@@ -27,6 +28,22 @@ def test_random_networks_differ_in_no_bit(
     assert report.differing_bits == 0
     assert report.logits_error <= 1e-5
     assert report.samples == len(x)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(float_tails(), st.data())
+def test_random_float_tails_agree_on_every_target(
+    tmp_path_factory: pytest.TempPathFactory,
+    network: tuple[nn.Sequential, torch.Tensor],
+    data: st.DataObject,
+) -> None:
+    net, x = network
+    path = tmp_path_factory.mktemp("net") / "net.cgrad"
+    deploy.pack(net, x, path)
+    target = data.draw(st.sampled_from([t.name for t in runtime.targets() if t.runs]))
+    report = deploy.verify(net, path, x, target=target)
+    assert report.differing_bits == 0
+    assert report.logits_error <= 1e-5
 
 
 @pytest.mark.parametrize("name", ["small_cnn", "mlp"])

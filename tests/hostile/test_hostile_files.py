@@ -16,7 +16,18 @@ from hypothesis import given, settings
 
 from coarsegrad import runtime
 from coarsegrad.errors import PackedFileError
-from coarsegrad.packed import Conv, Flatten, Linear, MaxPool, Program, Threshold, pack_bits
+from coarsegrad.packed import (
+    AvgPool,
+    Conv,
+    Flatten,
+    Linear,
+    MaxPool,
+    Program,
+    Relu,
+    Threshold,
+    pack_bits,
+    pack_ternary,
+)
 from coarsegrad.packed.checksum import ZEROS, checksum
 from coarsegrad.packed.reader import from_bytes
 from coarsegrad.packed.writer import to_bytes
@@ -26,16 +37,18 @@ def small() -> bytes:
     tensors = {
         "a.weight": pack_bits(np.random.default_rng(0).standard_normal(27)),
         "a.threshold": np.zeros(3, np.float32),
-        "b.weight": pack_bits(np.random.default_rng(1).standard_normal(24)),
+        "b.weight": pack_ternary(np.random.default_rng(1).integers(-1, 2, 24)),
     }
     ops = (
+        AvgPool((2, 2)),
+        Relu(),
         Conv("a", (3, 1, 3, 3)),
         Threshold("a"),
         MaxPool((2, 2)),
         Flatten(),
-        Linear("b", (2, 12)),
+        Linear("b", (2, 12), low=0),
     )
-    return to_bytes(Program((1, 6, 6), ops, tensors))
+    return to_bytes(Program((1, 12, 12), ops, tensors))
 
 
 VALID = small()

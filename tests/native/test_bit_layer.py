@@ -113,10 +113,49 @@ def test_any_division_gives_the_same_result(target, shape, pieces, threads):
     np.testing.assert_array_equal(got, case.sums)
 
 
+def levels_case(shape, low, ternary, pad_value, seed=4):
+    """A case with inputs of `low` and 1 and, if `ternary`, weights of -1, 0 and 1."""
+    case = Case(shape, seed=seed)
+    if ternary:
+        case.w = case.rng.choice([-1.0, 0.0, 1.0], case.w.shape).astype(np.float32)
+        case.w[0] = 0
+    seen = (case.x + 1) / 2 if low == 0 else case.x
+    case.sums = convolve(seen, case.w, fill=pad_value, **case.geometry).astype(np.int64)
+    case.pad_value = pad_value
+    return case
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("low", [-1, 0])
+@pytest.mark.parametrize("ternary", [False, True])
+def test_inputs_of_zero_and_one_and_ternary_weights(target, shape, low, ternary):
+    pad_value = abs(shape[-1]) if low == 0 else shape[-1]
+    case = levels_case(shape, low, ternary, pad_value)
+    np.testing.assert_array_equal(case.run(target, low=low)["sums"], case.sums)
+    o = case.w.shape[0]
+    thresholds = np.median(case.sums.reshape(-1, o), axis=0).astype(np.int32)
+    thresholds[::7] = np.iinfo(np.int32).max
+    thresholds[3::7] = np.iinfo(np.int32).min
+    flips = (case.rng.random(o) < 0.4).astype(np.uint8)
+    got = case.run(target, low=low, thresholds=thresholds, flips=flips, pieces=3)["bits"]
+    np.testing.assert_array_equal(
+        bits_to_signs(got, o), expected_signs(case.sums, thresholds, flips)
+    )
+    scale, shift = case.rng.standard_normal((2, o)).astype(np.float32)
+    got = case.run(target, low=low, scale=scale, shift=shift)["values"]
+    np.testing.assert_array_equal(got, scale * case.sums.astype(np.float32) + shift)
+
+
 def test_all_bits_differ(target):
     x, w = np.ones((1, 6, 6, 512), np.float32), -np.ones((64, 512, 3, 3), np.float32)
     got = testing.bit_layer(target, x, w, padding=(1, 1), pad_value=1)["sums"]
     np.testing.assert_array_equal(got, np.full((1, 6, 6, 64), -9 * 512))
+
+
+def test_padding_with_minus_one_beside_zeros_and_ones(target):
+    x, w = np.ones((1, 4, 4, 8), np.float32), np.ones((3, 8, 3, 3), np.float32)
+    with pytest.raises(ValueError, match="0 and 1 have no bit for padding with -1"):
+        testing.bit_layer(target, x, w, padding=(1, 1), pad_value=-1, low=0)
 
 
 @pytest.mark.parametrize(

@@ -84,3 +84,21 @@ def test_float_pool(target, channels, kernel, stride, padding, dilation, nchw, w
     np.testing.assert_array_equal(run(average=True), total / np.float32(kernel[0] * kernel[1]))
     inside = windows(np.ones_like(x), kernel, stride, padding, dilation, 0).sum(axis=(3, 4))
     np.testing.assert_array_equal(run(average=True, count_padding=False), total / inside)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "padding", "dilation"), POOLS)
+@pytest.mark.parametrize("width", [9, 45])
+def test_an_average_adds_row_after_row(target, kernel, stride, padding, dilation, width):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 7, width, 3)).astype(np.float32)
+    cells = windows(x, kernel, stride, padding, dilation, 0)
+    total = np.zeros_like(cells[:, :, :, 0, 0])
+    for row, column in np.ndindex(*kernel):
+        total += cells[:, :, :, row, column]
+    for nchw in (False, True):
+        given = np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if nchw else x
+        got = testing.float_pool(
+            target, given, kernel, stride, padding, dilation, nchw=nchw, average=True
+        )
+        got = got.transpose(0, 2, 3, 1) if nchw else got
+        np.testing.assert_array_equal(got, total / np.float32(kernel[0] * kernel[1]))

@@ -11,15 +11,18 @@ from coarsegrad import runtime
 from coarsegrad.errors import InputError
 from coarsegrad.packed import (
     Affine,
+    AvgPool,
     Conv,
     Flatten,
     Linear,
     MaxPool,
     Op,
     Program,
+    Relu,
     Sign,
     Threshold,
     pack_bits,
+    pack_ternary,
     write,
 )
 from coarsegrad.runtime import Model, reference
@@ -51,6 +54,43 @@ def test_conv_is_torchs(op: Conv, bits: bool) -> None:
     expected = F.conv2d(padded, torch.from_numpy(w), None, op.stride, 0, op.dilation, op.groups)
     assert np.array_equal(run(op, x, weight=pack_bits(w)), expected.numpy())
     assert np.array_equal(run(op, x, weight=w), expected.numpy())
+
+
+@pytest.mark.parametrize("pad", [0, 1, -1])
+def test_bits_of_zero_and_one(pad: int) -> None:
+    rng = np.random.default_rng(0)
+    op = Conv("a", (6, 4, 3, 3), padding=(1, 0, 2, 1), pad=pad, low=0)
+    x = rng.choice([-1, 1], (3, 4, 6, 7)).astype(np.int8)
+    w = rng.choice([-1.0, 0.0, 1.0], op.shape).astype(np.float32)
+    padded = F.pad(torch.from_numpy((x > 0).astype(np.float32)), (0, 1, 1, 2), value=pad)
+    expected = F.conv2d(padded, torch.from_numpy(w)).numpy()
+    assert np.array_equal(run(op, x, weight=pack_ternary(w)), expected)
+    dense = Linear("a", (6, 36), low=0)
+    flat = run(dense, x.reshape(14, 36), weight=pack_ternary(w))
+    assert np.array_equal(flat, (x > 0).reshape(14, 36) @ w.reshape(6, 36).T)
+
+
+AVERAGES = [AvgPool((2, 2)), AvgPool((3, 2), stride=(1, 2), padding=(1, 1)), AvgPool((7, 8))]
+
+
+@pytest.mark.parametrize("op", AVERAGES, ids=str)
+def test_avgpool_is_torchs(op: AvgPool) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 3, 7, 8)).astype(np.float32)
+    expected = F.avg_pool2d(torch.from_numpy(x), op.size, op.step, op.padding)
+    assert np.array_equal(run(op, x), expected.numpy())
+    bits = np.where(x < 0, -1, 1).astype(np.int8)
+    pooled = F.avg_pool2d(torch.from_numpy(bits).float(), op.size, op.step, op.padding)
+    assert np.array_equal(run(op, bits), pooled.numpy())
+    assert run(op, bits).dtype == np.float32
+
+
+def test_relu_and_an_affine_on_bits() -> None:
+    x = np.array([[-2.0, -0.0, 0.0, 3.0]], np.float32)
+    assert run(Relu(), x).tolist() == [[0, 0, 0, 3]]
+    assert not np.signbit(run(Relu(), x)).any()
+    half = np.full((2, 4), 0.5, np.float32)
+    y = run(Affine("a"), np.array([[-1, 1, 1, -1]], np.int8), affine=half)
+    assert (y.tolist(), y.dtype) == ([[0, 1, 1, 0]], np.float32)
 
 
 POOLS = [

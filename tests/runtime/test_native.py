@@ -14,10 +14,22 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from torch import nn
 
-from coarsegrad import deploy, models, runtime
+from coarsegrad import deploy, models, packed, runtime
 from coarsegrad.errors import TargetError
 from coarsegrad.nn import Conv2d, Linear
-from coarsegrad.packed import Conv, Flatten, Program, Sign, Threshold, pack_bits, write
+from coarsegrad.packed import (
+    Affine,
+    AvgPool,
+    Conv,
+    Flatten,
+    Program,
+    Relu,
+    Sign,
+    Threshold,
+    pack_bits,
+    runs_on_bits,
+    write,
+)
 from coarsegrad.runtime import Model
 from nets import networks, randomise_norms, signs, weights
 
@@ -48,6 +60,49 @@ def test_every_target_equals_numpy_on_random_networks(
     expected = Model(program, target="numpy")(x.numpy())
     for target in NATIVE:
         assert np.array_equal(Model(program, target=target)(x.numpy()), expected), target
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(networks())
+def test_the_kernel_that_is_announced_runs(network: tuple[nn.Sequential, torch.Tensor]) -> None:
+    net, x = network
+    program = deploy.to_program(net, x).program
+    announced = [
+        runs_on_bits(program, i)
+        for i, op in enumerate(program.ops)
+        if isinstance(op, (Conv, packed.Linear))
+    ]
+    names = [name for name, _ in Model(program, target=NATIVE[0]).stage_times(x.numpy(), 1)[0]]
+    assert sum(name.startswith("bit layer") for name in names) == sum(announced)
+
+
+@targets
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (9, 40)])
+def test_floats_through_relu_and_averages_are_numpys(target: str, size: tuple[int, int]) -> None:
+    """No order of summation is left open: native results equal numpy's to the bit."""
+    rng = np.random.default_rng(0)
+    window = (min(3, size[0]), min(2, size[1]))
+    ops = (Affine("a"), Relu(), AvgPool(window, (1, 1), tuple(n // 2 for n in window)),
+           Sign(), AvgPool((1, 1)), Affine("b"), Relu(), Flatten(), Relu())  # fmt: skip
+    tensors = {f"{name}.affine": rng.standard_normal((2, 5)).astype(np.float32) for name in "ab"}
+    for program in (Program((5, *size), ops, tensors),
+                    Program((5, *size), ops[:3], {"a.affine": tensors["a.affine"]})):  # fmt: skip
+        x = rng.standard_normal((70, 5, *size)).astype(np.float32)
+        expected = Model(program, target="numpy")(x)
+        for threads in (1, 3):
+            got = Model(program, target=target, threads=threads)(x)
+            assert np.array_equal(got, expected)
+
+
+@targets
+def test_flattened_bits_become_floats(target: str) -> None:
+    rng = np.random.default_rng(0)
+    ops = (Sign(), Flatten(), Affine("a"), packed.Linear("b", (3, 24)))
+    tensors = {"a.affine": rng.integers(-3, 4, (2, 24)).astype(np.float32),
+               "b.weight": rng.integers(-3, 4, (3, 24)).astype(np.float32)}  # fmt: skip
+    program = Program((2, 3, 4), ops, tensors)
+    x = rng.standard_normal((5, 2, 3, 4)).astype(np.float32)
+    assert np.array_equal(Model(program, target=target)(x), Model(program, target="numpy")(x))
 
 
 @targets
