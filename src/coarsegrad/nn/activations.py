@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Literal
+from collections.abc import Iterable
 
 from torch import fx, nn
 
@@ -14,9 +13,6 @@ from coarsegrad.nn.latent import LatentWeight
 from coarsegrad.nn.plan import Change
 from coarsegrad.quantizers import Quantizer
 
-# What becomes of one use of an activation: it has to go, may go, or stays.
-_Verdict = Literal["must", "may", "stay"]
-
 
 def few_levels(quantizer: Quantizer | None) -> bool:
     """Whether a quantizer is a nonlinearity of its own, so that none is needed before it.
@@ -26,12 +22,18 @@ def few_levels(quantizer: Quantizer | None) -> bool:
     return quantizer is not None and len(quantizer.levels) <= 3
 
 
-def remove_activations(draft: Draft, input_of: dict[fx.Node, Quantizer | None]) -> set[fx.Node]:
-    """Note the activations that go, and those that stay, with the reason; return the former.
+def remove_activations(
+    draft: Draft, input_of: dict[fx.Node, Quantizer | None]
+) -> tuple[set[fx.Node], dict[fx.Node, str]]:
+    """Note the activations that go, and those that stay, with the reason.
 
     Args:
         draft: the conversion in the making.
         input_of: the input quantizer of each layer that will be converted.
+
+    Returns:
+        The activations that go; and the quantized inputs that would never see a -1, since an
+        activation before them stays for the sake of something else, with its name.
     """
 
     def quantizer(node: fx.Node) -> Quantizer | None:
@@ -47,42 +49,35 @@ def remove_activations(draft: Draft, input_of: dict[fx.Node, Quantizer | None]) 
         node: draft.flow.ends_of_activation(node, lambda n: few_levels(quantizer(n)))
         for node in nodes
     }
-    below_zero = {
-        draft.flow.name(node)
-        for node in draft.traced.graph.nodes
-        if (found := quantizer(node)) is not None and min(found.levels) < 0
-    }
-    verdicts = _agreed(draft, nodes, lambda node: _verdict(draft, node, ends[node], below_zero))
-    gone = {node for node in nodes if verdicts[node] != "stay"}
+    gone = _gone(draft, nodes, ends)
+    starved: dict[fx.Node, str] = {}
+    for node in nodes:
+        if node not in gone and is_one_signed(node, draft.traced.root):
+            for end in ends[node]:
+                found = quantizer(end.node) if end.reach == "sign" else None
+                if found is not None and min(found.levels) < 0:
+                    starved[end.node] = draft.flow.name(node)
     for uses in _by_object(draft, nodes):
-        _note(draft, uses, gone, ends)
-    return gone
+        _note(draft, uses, gone, starved, ends)
+    return gone, starved
 
 
-def _verdict(draft: Draft, node: fx.Node, ends: list[End], below_zero: set[str]) -> _Verdict:
-    signs = [end for end in ends if end.reach in ("sign", "normed sign")]
-    if not signs:
-        return "stay"
-    direct = any(end.reach == "sign" and end.name in below_zero for end in signs)
-    if direct and is_one_signed(node, draft.traced.root):
-        return "must"
-    return "may" if len(signs) == len(ends) else "stay"
-
-
-def _agreed(
-    draft: Draft, nodes: list[fx.Node], verdict: Callable[[fx.Node], _Verdict]
-) -> dict[fx.Node, _Verdict]:
-    """Return verdicts that are the same for all runs of one line of code."""
-    groups: dict[tuple[str, int], list[fx.Node]] = {}
+def _gone(draft: Draft, nodes: list[fx.Node], ends: dict[fx.Node, list[End]]) -> set[fx.Node]:
+    """Return the activations that feed quantized inputs only, in all runs of their line."""
+    lines: dict[tuple[str, int], list[fx.Node]] = {}
     for node in nodes:
         place = draft.traced.place(node)
-        groups.setdefault((place.owner, place.number), []).append(node)
-    found: dict[fx.Node, _Verdict] = {}
-    for group in groups.values():
-        opinions = [verdict(node) for node in group]
-        result: _Verdict = "may" if all(opinion != "stay" for opinion in opinions) else "stay"
-        found |= dict.fromkeys(group, "must" if "must" in opinions else result)
-    return found
+        lines.setdefault((place.owner, place.number), []).append(node)
+    return {
+        node
+        for line in lines.values()
+        for node in line
+        if all(ends[run] and all(_is_quantized(end) for end in ends[run]) for run in line)
+    }
+
+
+def _is_quantized(end: End) -> bool:
+    return end.reach in ("sign", "normed sign")
 
 
 def _by_object(draft: Draft, nodes: list[fx.Node]) -> list[list[fx.Node]]:
@@ -97,7 +92,11 @@ def _by_object(draft: Draft, nodes: list[fx.Node]) -> list[list[fx.Node]]:
 
 
 def _note(
-    draft: Draft, uses: list[fx.Node], gone: set[fx.Node], ends: dict[fx.Node, list[End]]
+    draft: Draft,
+    uses: list[fx.Node],
+    gone: set[fx.Node],
+    starved: dict[fx.Node, str],
+    ends: dict[fx.Node, list[End]],
 ) -> None:
     """Note one activation: exchanged for Identity, or taken out of the forwards that call it."""
     below = is_one_signed(uses[0], draft.traced.root)
@@ -106,7 +105,7 @@ def _note(
         draft.exchange(str(uses[0].target), module, nn.Identity().train(module.training))
         every = [end for use in uses for end in ends[use]]
         what = type(module).__name__
-        why = _reason(every, True, below)
+        why = _reason(every, True, below, starved)
         draft.changes.append(Change(str(uses[0].target), what, "Identity", why))
         return
     written: dict[tuple[str, int], list[fx.Node]] = {}
@@ -115,7 +114,7 @@ def _note(
         written.setdefault((place.owner, place.number), []).append(use)
     for count, group in enumerate(written.values(), start=1):
         name, what = _title(draft, group[0], module, count if len(written) > 1 else 0)
-        why = _reason([end for use in group for end in ends[use]], group[0] in gone, below)
+        why = _reason([end for use in group for end in ends[use]], group[0] in gone, below, starved)
         if group[0] in gone:
             draft.remove(group[0])
             draft.changes.append(Change(name, what, "removed", why))
@@ -132,19 +131,20 @@ def _title(draft: Draft, node: fx.Node, module: nn.Module | None, count: int) ->
     return f"{owner}.forward", getattr(node.target, "__name__", str(node.target))
 
 
-def _reason(ends: list[End], gone: bool, one_signed: bool) -> str:
+def _reason(ends: list[End], gone: bool, one_signed: bool, starved: dict[fx.Node, str]) -> str:
     signs = _names(end for end in ends if end.reach == "sign")
     normed = _names(end for end in ends if end.reach == "normed sign")
-    others = _names(end for end in ends if end.reach not in ("sign", "normed sign"))
+    others = _names(end for end in ends if not _is_quantized(end))
     if gone and signs:
         effect = "would leave no -1" if one_signed else "changes nothing"
-        text = f"before the quantized input of {signs} it {effect}"
-        return text + (f"; also read by {others}, now with both signs" if others else "")
+        return f"before the quantized input of {signs} it {effect}"
     if gone:
         return f"feeds only the quantized input of {normed}, through a norm"
     if not signs + normed:
         return f"feeds {others}, not a quantized input" if others else "its result is not used"
-    return f"also feeds {others}; the quantized input of {signs or normed} can do with it"
+    helped = _names(end for end in ends if end.node in starved)
+    text = f"also feeds {others or 'quantized inputs in another run'}"
+    return text + (f"; a norm comes before {helped}" if helped else "")
 
 
 def _names(ends: Iterable[End]) -> str:

@@ -16,7 +16,7 @@ from coarsegrad.nn.draft import Draft
 from coarsegrad.nn.edits import quantized
 from coarsegrad.nn.flow import Flow
 from coarsegrad.nn.latent import LatentWeight
-from coarsegrad.nn.norms import freeze_idle_biases, insert_norms
+from coarsegrad.nn.norms import freeze_idle_biases, insert_input_norms, insert_norms
 from coarsegrad.nn.plan import Change, Plan
 from coarsegrad.nn.trace import example_ranks, trace
 from coarsegrad.quantizers import Quantizer, Sign
@@ -53,9 +53,9 @@ def convert(
     that batch norm subtracts again is frozen. A forward that calls functions such as ``F.relu``
     is generated anew from what torch.fx sees of it; Python side effects in it vanish.
 
-    A ReLU between a sum and a sign leaves nothing but +1, so it goes also where a shortcut or a
-    float layer reads its result too; these then see both signs, as in Bi-Real Net (Liu et al.
-    2018, arXiv:1808.00278). Where no sign follows directly, such a ReLU stays.
+    A ReLU whose result a shortcut or a float layer reads as well stays. Since it leaves no -1 for
+    a sign, a batch norm then comes before that sign, as in XNOR-Net's blocks (Rastegari et al.
+    2016, arXiv:1603.05279, section 3.2).
 
     Args:
         model: any model that torch.fx can trace; its dtype, device, mode and hooks stay.
@@ -103,8 +103,9 @@ def convert(
     choices = _choices(draft, layers, uses, skipped, (first, last), (inputs, weights))
     made = _exchange(draft, layers, choices, inputs, weights)
     fed = {n: inputs if c.inputs else None for name, c in choices.items() for n in uses[name]}
-    gone = remove_activations(draft, fed)
+    gone, starved = remove_activations(draft, fed)
     summed = {name: uses[name] for name, choice in choices.items() if choice.weights}
+    insert_input_norms(draft, starved, ranks)
     idle = insert_norms(draft, summed, gone, ranks)
     draft.generate_forwards()
     freeze_idle_biases(draft, idle, made)
@@ -294,7 +295,10 @@ def _exchange(
             copy.deepcopy(inputs) if choice.inputs else None,
             copy.deepcopy(weights) if choice.weights else None,
         )
-        made[name] = quantized(layer, *own)
+        try:
+            made[name] = quantized(layer, *own)
+        except (TypeError, ValueError) as error:
+            raise ConvertError(f"convert cannot give {name} these quantizers: {error}") from error
         sides = [
             f"{q.bits}-bit {side}" if q is not None else f"float {side}"
             for q, side in zip(reversed(own), ("weights", "inputs"), strict=True)

@@ -60,21 +60,23 @@ class Draft:
         old = self.original(node)
         self.edits.append(Exchange([slot], name, old, nn.Identity().train(old.training)))
 
-    def insert_norm(self, node: fx.Node, norm: nn.Module) -> str:
-        """Note that ``norm`` comes right behind a layer's node; return its dotted name."""
+    def insert_norm(self, node: fx.Node, norm: nn.Module, *, before: bool) -> str:
+        """Note that ``norm`` comes right before or behind a layer's node; return its name."""
         place = self.traced.place(node)
         slot = self.slot_of(place)
+        suffix = "input_norm" if before else "norm"
         if slot is not None:
-            parent, after = slot
-            key = _free(f"{after}_norm", parent, {})
+            parent, neighbour = slot
+            key = _free(f"{neighbour}_{suffix}", parent, {})
             name = f"{place.owner}.{key}".lstrip(".")
-            self.edits.append(Insert(parent, name, key, after, norm))
+            self.edits.append(Insert(parent, name, key, neighbour, before, norm))
             return name
         rewrite = self.rewrites.setdefault(place.owner, Rewrite())
-        owner = self.model.get_submodule(place.owner)
         path = str(node.target).removeprefix(f"{place.owner}.").replace(".", "_")
-        key = _free(f"{path}_norm", owner, dict(rewrite.norms.values()))
-        rewrite.norms[place.number] = (key, norm)
+        owner = self.model.get_submodule(place.owner)
+        key = _free(f"{path}_{suffix}", owner, rewrite.added)
+        (rewrite.norms_before if before else rewrite.norms_behind)[place.number] = key
+        rewrite.added[key] = norm
         return f"{place.owner}.{key}".lstrip(".")
 
     def generate_forwards(self) -> None:
@@ -87,8 +89,8 @@ class Draft:
             module = self.model.get_submodule(owner)
             frames = [frame for frame in self.traced.frames if frame.owner == owner]
             made = generate(module, self.traced.root.get_submodule(owner), frames, rewrite)
-            self.edits.append(NewForward(module, owner, made, dict(rewrite.norms.values())))
-            parts = [f"norms called: {len(rewrite.norms)}"] * bool(rewrite.norms)
+            self.edits.append(NewForward(module, owner, made, rewrite.added))
+            parts = [f"norms called: {len(rewrite.added)}"] * bool(rewrite.added)
             parts += [f"activations removed: {len(rewrite.removed)}"] * bool(rewrite.removed)
             title = owner or type(module).__name__
             self.changes.append(Change(title, "forward", "generated forward", ", ".join(parts)))

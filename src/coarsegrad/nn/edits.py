@@ -39,19 +39,18 @@ def quantized(
     memory format; ``layer`` itself is left as it is.
     """
     new: Conv2d | Linear
-    if isinstance(layer, nn.Conv2d):
-        new = Conv2d.__new__(Conv2d)
-        new.pad_value = 0.0
-    else:
-        new = Linear.__new__(Linear)
+    new = Conv2d.__new__(Conv2d) if isinstance(layer, nn.Conv2d) else Linear.__new__(Linear)
     vars(new).update(vars(layer))
     new._parameters = dict(layer._parameters)
     new._buffers = dict(layer._buffers)
     new._modules = dict(layer._modules)
+    if isinstance(new, Conv2d):
+        new.pad_value = 0.0
     new._set_quantizers(inputs, weights)
-    for quantizer in (inputs, weights):
+    operands: tuple[object, object] = (inputs, weights)
+    for quantizer in operands:
         if isinstance(quantizer, nn.Module):
-            quantizer.train(layer.training).to(layer.weight.device)
+            quantizer.train(layer.training).to(layer.weight)
     return new
 
 
@@ -89,19 +88,20 @@ class Exchange:
 @final
 @dataclass
 class Insert:
-    """A child of an ``nn.Sequential``, right behind ``after``; all other keys stay."""
+    """A child of an ``nn.Sequential`` right before or behind another; all other keys stay."""
 
     parent: nn.Sequential
     name: str
     key: str
-    after: str
+    neighbour: str
+    before: bool
     module: nn.Module
 
     def apply(self) -> None:
         """Insert the child."""
         children = list(self.parent._modules.items())
-        place = 1 + [key for key, _ in children].index(self.after)
-        children.insert(place, (self.key, self.module))
+        place = [key for key, _ in children].index(self.neighbour)
+        children.insert(place + (not self.before), (self.key, self.module))
         self.parent._modules.clear()
         self.parent._modules.update(children)
 

@@ -16,10 +16,11 @@ Reach = Literal["sign", "normed sign", "shortcut", "float layer", "output", "oth
 
 @dataclass(frozen=True)
 class End:
-    """Where a value ends up: what kind of end, and its name for people."""
+    """Where a value ends up: what kind of end, its name for people, and its node."""
 
     reach: Reach
     name: str
+    node: fx.Node
 
 
 class Flow:
@@ -90,11 +91,11 @@ class Flow:
             seen.add(item)
             kind = self.kinds[user]
             if signed(user):
-                ends.append(End("normed sign" if normed else "sign", self.name(user)))
+                ends.append(End("normed sign" if normed else "sign", self.name(user), user))
             elif kind in ("pass", "activation", "norm"):
                 waiting += [(follower, normed or kind == "norm") for follower in user.users]
             elif kind != "sizes":
-                ends.append(End(_REACH.get(kind, "other"), self.name(user)))
+                ends.append(End(_REACH.get(kind, "other"), self.name(user), user))
         return ends
 
     def unnormed_ends(self, node: fx.Node, gone: set[fx.Node]) -> list[str]:

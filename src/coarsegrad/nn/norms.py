@@ -36,7 +36,12 @@ def insert_norms(
             place = draft.traced.place(node)
             line = (place.owner, place.number)
             if ends and line not in done:
-                done[line] = _insert(draft, name, node, ends, draft.flow.rank(node, ranks))
+                layer = draft.original(node)
+                assert isinstance(layer, (nn.Conv2d, nn.Linear))
+                reach = ", ".join(dict.fromkeys(ends))
+                why = f"the sums of {name} reach {reach} without a norm"
+                norm = (layer.weight.shape[0], draft.flow.rank(node, ranks), why)
+                done[line] = _insert(draft, layer, node, norm, before=False)
             inserted = done.get(line)
             found = draft.flow.norms_behind(node, gone) if inserted is None else [inserted]
             norms.append(found if inserted != "" else None)
@@ -45,27 +50,50 @@ def insert_norms(
     return idle
 
 
-def _insert(draft: Draft, name: str, node: fx.Node, ends: list[str], rank: int | None) -> str:
-    """Note one batch norm; return its name, or an empty one where none fits."""
-    layer = draft.original(node)
-    assert isinstance(layer, (nn.Conv2d, nn.Linear))
-    reach = ", ".join(dict.fromkeys(ends))
+def insert_input_norms(
+    draft: Draft, starved: dict[fx.Node, str], ranks: dict[fx.Node, int]
+) -> None:
+    """Note a batch norm before each quantized input that an activation leaves without a -1.
+
+    Args:
+        draft: the conversion in the making.
+        starved: the nodes, and the activation before each.
+        ranks: numbers of dimensions for an example batch; may be empty.
+    """
+    done: set[tuple[str, int]] = set()
+    for node, activation in starved.items():
+        place = draft.traced.place(node)
+        if (place.owner, place.number) in done:
+            continue
+        done.add((place.owner, place.number))
+        why = f"{activation} stays, and leaves no -1 for the quantized input of {node.target}"
+        layer = draft.original(node) if node.op == "call_module" else None
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            size = layer.weight.shape[1] * getattr(layer, "groups", 1)
+            rank = draft.flow.rank(node.all_input_nodes[0], ranks)
+            _insert(draft, layer, node, (size, rank, why), before=True)
+
+
+def _insert(
+    draft: Draft,
+    layer: nn.Conv2d | nn.Linear,
+    node: fx.Node,
+    norm: tuple[int, int | None, str],
+    *,
+    before: bool,
+) -> str:
+    """Note one batch norm (channels, rank, reason); return its name, or "" where none fits."""
+    channels, rank, why = norm
     if isinstance(layer, nn.Linear) and rank not in (2, None):
-        draft.kept.append(
-            Change(
-                name, "no norm behind it", "no norm behind it",
-                f"its sums reach {reach} without a norm, but have {rank} dimensions, which "
-                "BatchNorm1d would misread; add one that fits, such as nn.LayerNorm",
-            )
-        )  # fmt: skip
+        missing = f"no norm {'before' if before else 'behind'} it"
+        why += f"; its values have {rank} dimensions, which BatchNorm1d would misread"
+        draft.kept.append(Change(str(node.target), missing, missing, why))
         return ""
     kind = nn.BatchNorm2d if isinstance(layer, nn.Conv2d) else nn.BatchNorm1d
-    channels = layer.weight.shape[0]
-    norm = kind(channels, device=layer.weight.device, dtype=layer.weight.dtype)
-    where = draft.insert_norm(node, norm.train(layer.training))
-    why = f"the sums of {name} reach {reach} without a norm"
+    made = kind(channels, device=layer.weight.device, dtype=layer.weight.dtype)
+    where = draft.insert_norm(node, made.train(layer.training), before=before)
     if isinstance(layer, nn.Linear) and rank is None:
-        why += "; right for (N, C) inputs, pass x=batch to have it checked"
+        why += "; right for (N, C), pass x=batch to have it checked"
     draft.changes.append(Change(where, "nothing", f"{kind.__name__}({channels})", why))
     return where
 

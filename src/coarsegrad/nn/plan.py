@@ -117,7 +117,7 @@ class Plan:
 def _table(head: tuple[str, str, str], rows: list[tuple[str, str, str]]) -> list[str]:
     """Return the lines of a table of three columns that wrap at 80 characters."""
     name, what = (
-        min(limit, max(len(row[i]) for row in [head, *rows])) for i, limit in ((0, 24), (1, 24))
+        min(limit, max(len(row[i]) for row in [head, *rows])) for i, limit in ((0, 28), (1, 22))
     )
     widths = (name, what, _WIDTH - name - what - 4)
     lines = _row(head, widths) + _row(tuple("-" * width for width in widths), widths)

@@ -27,7 +27,9 @@ class Rewrite:
     """What changes in one forward: operations by their number in it."""
 
     removed: list[int] = field(default_factory=list)
-    norms: dict[int, tuple[str, nn.Module]] = field(default_factory=dict)
+    norms_behind: dict[int, str] = field(default_factory=dict)
+    norms_before: dict[int, str] = field(default_factory=dict)
+    added: dict[str, nn.Module] = field(default_factory=dict)
 
 
 def generate(
@@ -53,18 +55,28 @@ def generate(
     if "forward" in own:
         raise _refusal(owner, original, "hangs on the instance instead of the class")
     nodes = {node.meta["place"].number: node for node in graph.nodes if "place" in node.meta}
-    for number, (key, _) in rewrite.norms.items():
-        with graph.inserting_after(nodes[number]):
-            norm = graph.call_module(key, (nodes[number],))
-        nodes[number].replace_all_uses_with(norm, delete_user_cb=lambda user, n=norm: user is not n)
-    for number in rewrite.removed:
-        nodes[number].replace_all_uses_with(input_of(nodes[number]))
-        graph.erase_node(nodes[number])
+    _apply(rewrite, graph, nodes)
     for node in graph.nodes:
         if node.op == "get_attr" and not _has(original, str(node.target)):
             raise _refusal(owner, original, "makes tensors of its own; register them as buffers")
     _guard_constants(graph, frames[0].constants, owner, original)
     return _subclass(type(original), graph)
+
+
+def _apply(rewrite: Rewrite, graph: fx.Graph, nodes: dict[int, fx.Node]) -> None:
+    """Insert calls of norms and take activations out of a graph."""
+    for number, key in rewrite.norms_behind.items():
+        with graph.inserting_after(nodes[number]):
+            norm = graph.call_module(key, (nodes[number],))
+        nodes[number].replace_all_uses_with(norm)
+        norm.args = (nodes[number],)
+    for number, key in rewrite.norms_before.items():
+        source = input_of(nodes[number])
+        with graph.inserting_before(nodes[number]):
+            nodes[number].replace_input_with(source, graph.call_module(key, (source,)))
+    for number in rewrite.removed:
+        nodes[number].replace_all_uses_with(input_of(nodes[number]))
+        graph.erase_node(nodes[number])
 
 
 def _refusal(owner: str, module: nn.Module, reason: str) -> ConvertError:
