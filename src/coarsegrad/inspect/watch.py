@@ -96,8 +96,11 @@ def leaves(model: nn.Module) -> Iterator[nn.Module]:
         if child is not module
     }
     for module in model.modules():
-        whole = isinstance(module, (LatentWeight, Quantizer)) or not any(module.children())
-        if module not in inside and (whole or any(module.parameters(recurse=False))):
+        whole = (
+            isinstance(module, (LatentWeight, Quantizer)) or next(module.children(), None) is None
+        )
+        owns = next(module.parameters(recurse=False), None) is not None
+        if module not in inside and (whole or owns):
             yield module
 
 
