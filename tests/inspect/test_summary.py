@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import copy
-import inspect as signatures
 import io
 import json
 import math
@@ -25,31 +24,8 @@ from coarsegrad.packed import Conv
 from coarsegrad.packed import Linear as PackedLinear
 from coarsegrad.runtime.native import build
 from coarsegrad.runtime.targets import native_module
-from coarsegrad.ste import Identity
 from nets import networks, randomise_norms, signs, weights
-
-SHAPES = [(1, 28, 28), (3, 32, 32), (1, 32, 32), (3, 224, 224), (784,)]
-
-
-def buildable() -> list[str]:
-    """The models that need no arguments."""
-    parameters = {
-        name: signatures.signature(getattr(models, name)).parameters.values()
-        for name in models.__all__
-    }
-    return [n for n, ps in parameters.items() if all(p.default is not p.empty for p in ps)]
-
-
-def example(net: nn.Module) -> torch.Tensor:
-    """A batch that the network accepts, whichever it is."""
-    for shape in SHAPES:
-        x = torch.randint(-128, 128, (2, *shape)) / 128
-        try:
-            copy.deepcopy(net).eval()(x)
-        except RuntimeError:
-            continue
-        return x
-    raise AssertionError("add the model's input to SHAPES")
+from subjects import Shortcut, TwoBits, Untraceable, buildable, example
 
 
 def check_sum(found: Summary, size: int) -> None:
@@ -121,24 +97,6 @@ def test_small_cnn_row_by_row() -> None:
     assert found.binary_share == found.macs.one_bit / found.macs.total > 0.9
     assert found.total_bytes is not None
     assert found.ratio == found.float32_bytes / found.total_bytes
-
-
-class TwoBits(nn.Module):
-    """Levels -1, -1/3, 1/3, 1 with a learned scale: k-bit, and a parameter of its own."""
-
-    levels: tuple[float, ...] = (-1.0, -1 / 3, 1 / 3, 1.0)
-    bits: int = 2
-    ste = Identity()
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.alpha = nn.Parameter(torch.ones(()))
-
-    def split(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return ((x.clamp(-1, 1) + 1) * 1.5).round() / 1.5 - 1, self.alpha
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.split(x)[0] * self.alpha
 
 
 def two_bit(i: int, o: int) -> Linear:
@@ -225,26 +183,6 @@ def test_tensors_of_functions_have_a_row(tmp_path: Path) -> None:
     check_sum(found, (tmp_path / "net.cgrad").stat().st_size)
     (row,) = [row for row in found.rows if row.kind == "function"]
     assert (row.name, row.bytes) == ("max_pool2d", 4)
-
-
-class Shortcut(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = Linear(16, 16, input_quantizer=signs(), **W)
-        self.norm = nn.BatchNorm1d(16)
-        self.last = nn.Linear(16, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.last(self.norm(self.first(x)) + x)
-
-
-class Untraceable(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = Linear(16, 4, input_quantizer=signs(), **W)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layer(x) if x.sum() > 0 else self.layer(-x)
 
 
 class Attention(nn.Module):

@@ -26,7 +26,7 @@ def short(name: str, width: int) -> str:
     """Return a path of modules in ``width`` characters; of a long one the end tells it apart.
 
     >>> short("features.block12.conv2", 12)
-    '…ck12.conv2'
+    '…ock12.conv2'
     """
     return name if len(name) <= width else "…" + name[len(name) - width + 1 :]
 

@@ -12,7 +12,7 @@ from coarsegrad.inspect import count, plain
 from coarsegrad.inspect.count import NOTHING, Counts
 from coarsegrad.inspect.graph import graph_of
 from coarsegrad.inspect.sizes import FileSizes, Kernel, file_sizes, weight_bytes
-from coarsegrad.inspect.watch import Call, Shape, calls, evaluation_copy
+from coarsegrad.inspect.watch import Call, Shape, calls, evaluation_copy, same_random_numbers
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -195,6 +195,11 @@ def summary(model: nn.Module, x: Tensor) -> Summary:
     >>> found.rows[0].kernel, found.rows[3].kernel, found.rows[3].bytes == 64 * 32 * 9 / 8 + 128
     ('float', 'bits', True)
     """
+    with same_random_numbers(model):
+        return _summary(model, x)
+
+
+def _summary(model: nn.Module, x: Tensor) -> Summary:
     twin = evaluation_copy(model, "summary")
     x = x[:2] if isinstance(x, Tensor) and x.dim() else x
     made = calls(twin, x, "summary")
