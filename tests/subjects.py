@@ -1,4 +1,4 @@
-"""Models for the tests of ``inspect``: those of the package, and some without packed form."""
+"""Models for the tests of ``inspect``: those of the package, sane ones and odd ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from coarsegrad import models
-from coarsegrad.nn import Linear
+from coarsegrad.inspect import Findings
+from coarsegrad.nn import Conv2d, Linear
 from coarsegrad.ste import Identity
 from nets import signs, weights
 
@@ -73,3 +74,42 @@ class Untraceable(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.layer(x) if x.sum() > 0 else self.layer(-x)
+
+
+def dense(i: int, o: int, **k) -> Linear:
+    """1-bit weights and inputs, no bias."""
+    return Linear(i, o, **{"bias": False, "input_quantizer": signs(),
+                           "weight_quantizer": weights("none"), **k})  # fmt: skip
+
+
+def conv(i: int, o: int, **k) -> Conv2d:
+    return Conv2d(i, o, 3, **{"bias": False, "input_quantizer": signs(),
+                              "weight_quantizer": weights("none"), **k})  # fmt: skip
+
+
+def norm(n: int) -> nn.BatchNorm1d:
+    return nn.BatchNorm1d(n)
+
+
+def net(*between: nn.Module, first: nn.Module | None = None) -> nn.Sequential:
+    """A sane network of three dense layers; ``between`` stands behind the first batch norm."""
+    return nn.Sequential(first or dense(16, 32, input_quantizer=None), norm(32), *between,
+                         dense(32, 32), norm(32), dense(32, 4), norm(4))  # fmt: skip
+
+
+def shifted(by: float) -> nn.Sequential:
+    made = net()
+    made[1].bias.data.fill_(by)
+    return made
+
+
+def rules(found: Findings) -> list[tuple[str, str]]:
+    return [(finding.rule, finding.layer) for finding in found]
+
+
+X = torch.rand(64, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+PIXELS = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def adam(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.Adam(model.parameters())
