@@ -56,8 +56,8 @@ def read_archive(path: Path, *, most: int, total: int) -> Iterator[tuple[str, by
 def damaged(path: Path, sentence: str) -> DataError:
     """Return the error for a file that is not ``sentence``."""
     return DataError(
-        f"cifar10 needs {path} to be {sentence}; delete the file, so that it is fetched again, "
-        "or replace it by a good copy"
+        f"cifar10 needs {path} to be {sentence}; replace it by a good copy, or delete it, so that "
+        "the set is read in another form, or fetched"
     )
 
 

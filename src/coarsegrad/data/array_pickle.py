@@ -16,6 +16,8 @@ from typing import Any, Literal, final
 import numpy as np
 import numpy.typing as npt
 
+_MOST_OPCODES = 200_000  # a batch of CIFAR-10 takes some 40,000: three for each image
+
 
 class ArrayPickleError(Exception):
     """A pickle is damaged, or holds something else than arrays, numbers, text, lists and dicts."""
@@ -48,9 +50,9 @@ class PickledArray:
 
     def __repr__(self) -> str:
         match self.state:
-            case (_, tuple() as shape, _Dtype((str() | bytes() as code, *_)), *_):
-                return f"an array of dtype {code!r:.20} and shape {shape!r:.60}"
-        return "a strange array"
+            case (_, (int(), int()) as shape, _Dtype((str() as code, *_)), *_):
+                return f"an array of shape {shape} and dtype {code[:20]!r}"
+        return "another array"
 
 
 @final
@@ -87,7 +89,7 @@ def load(content: bytes) -> Any:
     coarsegrad.data.array_pickle.ArrayPickleError: the function builtins.print, which is not allowed
     """
     try:
-        _check_memo(content)
+        _check_opcodes(content)
         return _Reader(io.BytesIO(content), encoding="bytes").load()
     except ArrayPickleError:
         raise
@@ -95,8 +97,10 @@ def load(content: bytes) -> Any:
         raise ArrayPickleError(f"{type(error).__name__}: {error}") from error
 
 
-def _check_memo(content: bytes) -> None:
-    for opcode, argument, _ in pickletools.genops(content):
+def _check_opcodes(content: bytes) -> None:
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(content)):
+        if count == _MOST_OPCODES:
+            raise ArrayPickleError(f"more than {_MOST_OPCODES:,} opcodes")
         # The C unpickler makes room for as many entries as the highest number says.
         if "PUT" in opcode.name and (not isinstance(argument, int) or argument > len(content)):
             raise ArrayPickleError(f"memo entry {argument} in {len(content):,} bytes")

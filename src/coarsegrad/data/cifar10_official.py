@@ -99,10 +99,13 @@ def _contents(place: Path, folder: str, names: list[str]) -> dict[str, bytes]:
     """Return name -> content of the batches, from a folder or an archive."""
     found: dict[str, bytes] = {}
     if place.is_dir():
-        for name in names:
-            if (place / name).is_file():
-                with (place / name).open("rb") as file:
-                    found[name] = file.read(_MOST)
+        try:
+            for name in names:
+                if (place / name).is_file():
+                    with (place / name).open("rb") as file:
+                        found[name] = file.read(_MOST)
+        except OSError as error:
+            raise damaged(place, f"a readable folder, got: {error}") from error
     else:
         wanted = {f"{folder}/{name}": name for name in names}
         for path, content in read_archive(place, most=_MOST, total=_TOTAL):

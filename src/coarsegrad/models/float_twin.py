@@ -57,7 +57,9 @@ def _layer(layer: LatentWeight) -> nn.Module:
         plain += _convolution(layer, pad)
     else:
         plain.append(_dense(cast(Linear, layer)))
-    plain[-1].load_state_dict({name: p.detach() for name, p in layer.named_parameters()})
+    for name, parameter in layer.named_parameters(recurse=False):
+        fresh = parameter.detach().clone()
+        setattr(plain[-1], name, nn.Parameter(fresh, requires_grad=parameter.requires_grad))
     plain[-1].train(layer.training)
     return plain[0] if len(plain) == 1 else nn.Sequential(*plain)
 
