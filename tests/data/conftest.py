@@ -57,3 +57,16 @@ def serve() -> Iterator[Callable[[dict[str, Answer]], str]]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@pytest.fixture
+def _tiny_cifar10(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The files of cifar10_files.py are whole sets, and a cache folder of the test's own."""
+    from coarsegrad.data import cifar10_jpeg, cifar10_official
+    from data import cifar10_files
+
+    monkeypatch.setattr(cifar10_official, "BATCH", cifar10_files.BATCH)
+    monkeypatch.setattr(cifar10_jpeg, "PER_CLASS", cifar10_files.PER_CLASS)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))

@@ -15,7 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coarsegrad.data import Batches, pixels
+from coarsegrad.data import Batches, crop_flip, pixels
 
 N = 23
 
@@ -135,6 +135,41 @@ def test_arrays_may_be_read_only_or_strided() -> None:
     assert (next(iter(got))[0].numpy() == pixels(x)).all()
 
 
+def augmented(number: int) -> list[torch.Tensor]:
+    """The images of one epoch, each batch augmented by the function itself."""
+    fresh = loader()
+    fresh.set_epoch(number)
+    return [
+        crop_flip(images, seed=7, epoch=number, step=index)
+        for index, (images, _) in enumerate(fresh)
+    ]
+
+
+@pytest.mark.parametrize("position", range(6))
+def test_augmented_batches_are_the_same_after_a_resume(position: int) -> None:
+    first = loader(augment="crop_flip")
+    first.set_epoch(3)
+    done = [images for images, _ in islice(first, position)]
+    second = loader(augment="crop_flip")
+    second.load_state_dict(first.state_dict())
+    got = [*done, *(images for images, _ in second)]
+    assert all(torch.equal(a, b) for a, b in zip(got, augmented(3), strict=True))
+    second.set_epoch(4)
+    early = iter(second)
+    got = [next(early)[0]]
+    second.set_epoch(9)  # an iteration under way stays in its epoch
+    got += [images for images, _ in early]
+    assert all(torch.equal(a, b) for a, b in zip(got, augmented(4), strict=True))
+    assert labels(loader(augment="crop_flip")) == epoch(0)
+
+
+def test_states_from_before_augmentation_are_of_plain_batches() -> None:
+    old = {key: value for key, value in loader().state_dict().items() if key != "augment"}
+    loader().load_state_dict(old)
+    with pytest.raises(ValueError, match=ONLY + "augment='crop_flip', got 'none'"):
+        loader(augment="crop_flip").load_state_dict(old)
+
+
 @pytest.mark.parametrize("position", range(6))
 @pytest.mark.parametrize("drop_last", [True, False])
 def test_resume_equals_uninterrupted(position: int, drop_last: bool) -> None:
@@ -221,6 +256,11 @@ ONLY = r"\.load_state_dict needs a state with "
         ({"seed": -1}, "seed as an integer, 0 or above, got -1"),
         ({"seed": 2**64}, "seed as an integer, 0 or above, got 18446744073709551616"),
         ({"batch_size": 24, "drop_last": True}, "got 23 images for batch_size=24"),
+        ({"augment": "cropflip"}, "augment to be one of none, crop_flip, .* mean 'crop_flip'"),
+        (
+            {"augment": "crop_flip", "x": X[:, 0]},
+            r"for augment='crop_flip', got shape \(23, 2, 3\)",
+        ),
     ],
 )
 def test_bad_arguments_are_refused(arguments: dict[str, Any], reason: str) -> None:
@@ -241,6 +281,7 @@ def test_a_bad_epoch_is_refused() -> None:
         ({"samples": 24}, ONLY + "samples=23, got 24"),
         ({"shuffle": False}, ONLY + "shuffle=True, got False"),
         ({"drop_last": True}, ONLY + "drop_last=False, got True"),
+        ({"augment": "crop_flip"}, ONLY + "augment='none', got 'crop_flip'"),
         ({"handed_out": 6}, "handed_out as an integer, 0 .. 5, got 6"),
         ({"handed_out": -1}, "handed_out as an integer, 0 .. 5, got -1"),
         ({"epoch": "3"}, "epoch as an integer, 0 or above, got '3'"),

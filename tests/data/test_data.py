@@ -10,7 +10,7 @@ import pytest
 import coarsegrad.data
 
 PROGRAM = "import sys, coarsegrad.data as data; {}; print([m for m in {} if m in sys.modules])"
-HEAVY = ["torch", "sklearn", "rich", "scipy", "lightning"]
+HEAVY = ["torch", "sklearn", "rich", "PIL", "scipy", "lightning"]
 
 
 def loaded(statement: str) -> str:
@@ -19,7 +19,7 @@ def loaded(statement: str) -> str:
 
 
 def test_importing_the_room_loads_nothing_heavy() -> None:
-    assert loaded("data.mnist, data.digits, data.Images, data.pixels") == "[]"
+    assert loaded("data.mnist, data.cifar10, data.digits, data.Images, data.pixels") == "[]"
 
 
 def test_the_test_above_can_fail() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import hypothesis.strategies as st
 import numpy as np
@@ -46,12 +47,24 @@ def test_random_float_tails_agree_on_every_target(
     assert report.logits_error <= 1e-5
 
 
-@pytest.mark.parametrize("name", ["small_cnn", "mlp"])
-def test_models_on_pixels(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "options", "shape"),
+    [
+        ("small_cnn", {}, (1, 28, 28)),
+        ("mlp", {}, (1, 28, 28)),
+        ("lenet5", {}, (1, 28, 28)),
+        ("lenet5", {"float_ends": True}, (1, 28, 28)),
+        ("vgg_small", {"width": 8}, (3, 32, 32)),
+        ("vgg_small", {"width": 8, "float_ends": False}, (3, 32, 32)),
+    ],
+)
+def test_models_on_pixels(
+    name: str, options: dict[str, Any], shape: tuple[int, ...], tmp_path: Path
+) -> None:
     torch.manual_seed(0)
-    net = getattr(models, name)()
+    net = getattr(models, name)(**options)
     randomise_norms(net, torch.Generator().manual_seed(1))
-    x = (torch.randint(0, 256, (300, 1, 28, 28)) - 128) / 128
+    x = (torch.randint(0, 256, (300, *shape)) - 128) / 128
     deploy.pack(net, x, tmp_path / "net.cgrad")
     report = deploy.verify(net, tmp_path / "net.cgrad", x)
     assert report.differing_bits == 0

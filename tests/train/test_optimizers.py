@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from coarsegrad.errors import RecipeError
-from coarsegrad.models import mlp
+from coarsegrad.models import float_twin, mlp
 from coarsegrad.train import Recipe
 from coarsegrad.train.optimizers import build_optimizer
 
@@ -13,6 +13,17 @@ def test_a_cstar_that_no_rule_reads_is_refused() -> None:
         build_optimizer(mlp(), Recipe(optimizer="adam", optimizer_real="adam", cstar="literal"))
     optimizer = build_optimizer(mlp(), Recipe(optimizer="bamsprod", cstar="literal"))
     assert optimizer.param_groups[0]["cstar"] == "literal"
+
+    twin = Recipe(model="mlp", twin=True, optimizer_real="adam", cstar="literal")
+    with pytest.raises(RecipeError, match="its optimizer_real is adam; leave cstar out, or set op"):
+        build_optimizer(float_twin(mlp()), twin)
+
+
+def test_a_twins_parameters_are_real() -> None:
+    recipe = Recipe(model="mlp", twin=True, optimizer_real="adam", lr_real=0.5)
+    (group,) = build_optimizer(float_twin(mlp()), recipe).param_groups
+    assert (group["binary"], group["lr"]) == (False, 0.5)
+    assert len(group["params"]) == len(list(mlp().parameters()))
 
 
 def test_options_that_a_rule_does_not_know_are_refused() -> None:

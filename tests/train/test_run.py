@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import lightning
 import pytest
 import torch
 
@@ -103,6 +104,45 @@ def test_killed_and_resumed_everything_is_the_same_bits(
     for key, value in expected.items():
         assert torch.equal(got[key], value), key
     assert (killed / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
+
+
+class Stop(lightning.Callback):
+    """Ctrl-C behind a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("twin", [False, True])
+def test_a_stopped_run_goes_on_with_the_same_crops_and_flips(twin: bool, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(TINY, augment="crop_flip", twin=twin, width=16)
+    whole = train(recipe, tmp_path / "whole")
+    plain = train(dataclasses.replace(recipe, augment="none"), tmp_path / "plain")
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        train(recipe, tmp_path / "stopped", callbacks=[Stop(16)])
+    assert train(recipe, tmp_path / "stopped", resume=True).accuracy == whole.accuracy
+    expected, got = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
+    assert all(torch.equal(got[key], value) for key, value in expected.items())
+    others = weights(tmp_path / "plain")
+    assert not torch.equal(others["net.1.weight"], expected["net.1.weight"])
+    assert plain.data == whole.data
+
+
+def test_the_float_twin_is_trained_and_loaded(tmp_path: Path) -> None:
+    recipe = Recipe(data="digits", model="lenet5", twin=True, epochs=4, batch_size=32)
+    result = train(recipe, tmp_path / "run")
+    assert result.accuracy > 0.8
+    loaded, net = load_run(tmp_path / "run")
+    assert loaded == recipe
+    assert type(net[0][-1]) is torch.nn.Conv2d
+    test = digits("test")
+    with torch.no_grad():
+        right = net(torch.from_numpy(pixels(test.x))).argmax(1).numpy() == test.y
+    assert right.mean() == pytest.approx(result.accuracy, abs=1e-6)
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(

@@ -1,0 +1,97 @@
+"""What a recipe's model takes, and what goes together."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from pathlib import Path
+from typing import Any, get_args
+
+import pydantic
+import pytest
+
+from coarsegrad import data, models
+from coarsegrad.errors import RecipeError
+from coarsegrad.models import float_twin
+from coarsegrad.train import Recipe, input_shape, shapes
+from coarsegrad.train.build import build_model
+from coarsegrad.train.recipe import Augmentation as RecipeAugmentation
+from coarsegrad.train.recipe import DataName, ModelName, make_recipe
+
+
+def test_the_tables_have_every_name() -> None:
+    assert shapes.DATA.keys() == set(get_args(DataName))
+    assert shapes.MODELS.keys() == set(get_args(ModelName))
+    from coarsegrad.data.augment import Augmentation
+
+    assert RecipeAugmentation == Augmentation
+
+
+@pytest.mark.parametrize("name", get_args(ModelName))
+def test_models_take_what_the_table_says(name: str) -> None:
+    import torch
+
+    model = shapes.MODELS[name]
+    net = getattr(models, name)()
+    assert net(torch.zeros(2, *model.shape)).shape == (2, 10)
+    assert model.takes_width == ("width" in inspect.signature(getattr(models, name)).parameters)
+
+
+def test_data_has_the_shape_that_the_table_says() -> None:
+    assert data.digits("test").x.shape[1:] == shapes.DATA["digits"]
+    takers = {"mnist": "mlp", "digits": "small_cnn", "cifar10": "vgg_small"}
+    for name, model in takers.items():
+        recipe = make_recipe({"data": name, "model": model}, "a test")
+        assert input_shape(recipe) == shapes.DATA[name]
+    assert takers.keys() == shapes.DATA.keys()
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"model": "vgg_small"}, r"model: vgg_small takes images of shape \(3, 32, 32\), but data: "
+     r"mnist has \(1, 28, 28\); choose model: small_cnn or mlp or lenet5, or data: cifar10"),
+    ({"data": "cifar10"}, r"model: small_cnn takes .* choose model: vgg_small, or data: mnist or"),
+    ({"width": 8}, "width: 8 has no effect, since model: small_cnn .*choose model: mlp or vgg_sm"),
+    ({"model": "mlp", "width": 0}, "width is 0; input should be greater"),
+    ({"augment": "flip"}, "augment is 'flip'; input should be 'none' or 'crop_flip'"),
+    ({"twin": True, "lr_binary": 0.1}, "lr_binary: 0.1 has no effect with twin: true.*leave lr_b"),
+    ({"twin": True, "ste": "triangle"}, "ste: triangle has no effect with twin: true"),
+    ({"twin": True, "optimizer": "adam"}, "optimizer: adam has no effect with twin"),
+    ({"twin": True, "options": {"eps": 1}}, r"options: \{'eps': 1\} has no effect with twin"),
+    ({"twin": True, "average": 0.9}, "average: 0.9 has no effect with twin"),
+    ({"twin": True, "diagnostics": True}, "diagnostics: True has no effect with twin"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("values", "message"), BAD)
+def test_refuses(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError, match=f"^a.yaml: {message}"):
+        make_recipe(values, "a.yaml")
+
+
+def test_a_recipe_that_cannot_be_is_not_made() -> None:
+    with pytest.raises(pydantic.ValidationError, match="vgg_small takes images of shape"):
+        Recipe(model="vgg_small")
+    with pytest.raises(pydantic.ValidationError, match="width: 3 has no effect"):
+        dataclasses.replace(Recipe(model="mlp", width=3), model="small_cnn")
+
+
+def test_the_width_and_the_twin_reach_the_model() -> None:
+    recipe = Recipe(data="cifar10", model="vgg_small", width=8)
+    net = build_model(recipe)
+    twin = build_model(dataclasses.replace(recipe, twin=True))
+    assert net[0].out_channels == 8
+    assert str(twin) == str(float_twin(net))
+    for mine, other in zip(net.parameters(), twin.parameters(), strict=True):
+        assert (mine == other).all()
+
+
+def test_old_recipes_load(tmp_path: Path) -> None:
+    """A run folder of version 0.1 has none of the new keys."""
+    from coarsegrad.train import read_recipe
+
+    recipe = Recipe(epochs=3)
+    lines = recipe.to_yaml().splitlines()
+    old = [line for line in lines if not line.startswith(("augment:", "width:", "twin:"))]
+    assert len(old) == len(lines) - 3
+    (tmp_path / "recipe.yaml").write_text("\n".join(old))
+    assert read_recipe(tmp_path / "recipe.yaml") == recipe
