@@ -9,8 +9,11 @@ from coarsegrad.cli.options import Averaged, Batch, Json, Shape, SourceName, Wei
 
 if TYPE_CHECKING:
     from coarsegrad.cli.source import Source
+    from coarsegrad.inspect import Findings
 
 _SAMPLES = 256
+# Rules on what a batch does to the network: random numbers say nothing about real data.
+_ON_DATA = ("dead-inputs", "saturated-inputs")
 
 
 def check(
@@ -32,11 +35,23 @@ def check(
     found = resolve(source, weights=weights, shape=shape, averaged=averaged)
     from coarsegrad import inspect
 
-    x, what = batch_of(found, batch, _SAMPLES)
-    findings = inspect.check(found.model, x, _optimizer(found))
-    document = {"source": source, "on": what, **findings.to_dict()}
-    shown = findings.table() if findings else str(findings)
-    return Answer(document, (shown, f"looked at {what}"), code=1 if findings else 0)
+    taken = batch_of(found, batch, _SAMPLES)
+    findings = inspect.check(found.model, taken.x, _optimizer(found))
+    if not taken.real:
+        findings = _without(findings, _ON_DATA, "the batch is random numbers")
+    document = {"source": source, "on": taken.what, **findings.to_dict()}
+    shown = (str(findings), f"looked at {taken.what}")
+    return Answer(document, shown, code=1 if findings else 0)
+
+
+def _without(findings: Findings, rules: tuple[str, ...], reason: str) -> Findings:
+    """Return the findings of all but these rules, which become rules that were not applied."""
+    from coarsegrad.inspect import Findings, NotApplied
+
+    found = tuple(finding for finding in findings if finding.rule not in rules)
+    already = {skipped.rule for skipped in findings.not_applied}
+    skipped = tuple(NotApplied(rule, reason) for rule in rules if rule not in already)
+    return Findings(found, findings.not_applied + skipped)
 
 
 def _optimizer(source: Source) -> Any:

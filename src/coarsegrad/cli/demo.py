@@ -45,8 +45,8 @@ def demo(
     source, out = resolve(str(folder)), folder / "model.cgrad"
     packed = pack.write(source, out)
     show(pack.sentence(packed), f"3. Verify it, layer by layer, on {_IMAGES:,} images")
-    x, what = batch(source, None, _IMAGES)
-    report = deploy.verify(source.model, out, x)
+    taken = batch(source, None, _IMAGES)
+    report = deploy.verify(source.model, out, taken.x)
     show(str(report), "4. Compare")
     compared = _compare(source, recipe, out)
     show(_table(compared, packed), "5. Time it beside its float twin, one image, one thread")
@@ -56,7 +56,7 @@ def demo(
         "recipe": name,
         "train": train.to_dict(result, folder),
         "pack": packed,
-        "verify": verify.to_dict(report, out, what),
+        "verify": verify.to_dict(report, out, taken.what),
         "compare": compared,
         "bench": dataclasses.asdict(times),
     }

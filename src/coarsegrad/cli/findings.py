@@ -196,9 +196,9 @@ def small_network() -> Program:
 
 def data() -> dict[str, Any]:
     """Return the folder that data sets are looked for in, and which of them are there."""
-    from coarsegrad.data.mnist import _root
+    from coarsegrad.data.root import data_root
 
-    folder = _root(None)
+    folder = data_root()
     return {
         "folder": folder,
         "sets": {

@@ -34,6 +34,21 @@ class Source:
     recipe: Recipe | None
 
 
+@dataclass(frozen=True)
+class Samples:
+    """A batch for a SOURCE.
+
+    Attributes:
+        x: float32 (N, ...).
+        what: the words that an answer carries.
+        real: whether they are data, rather than random numbers.
+    """
+
+    x: Tensor
+    what: str
+    real: bool = True
+
+
 def kind_of(name: str) -> Kind:
     """Return which of the three SOURCE is, by its looks and by what is there.
 
@@ -149,10 +164,10 @@ def _run(name: str, averaged: bool) -> Source:
 
     torch = require("torch", "train", f"the run in {name}")
     require("lightning", "train", f"the run in {name}")
-    from coarsegrad.train import load_run
+    from coarsegrad.train import input_shape, load_run
 
     recipe, net = load_run(name, averaged=averaged)
-    return Source(name, net, torch.zeros(1, 1, 28, 28), recipe)
+    return Source(name, net, torch.zeros(1, *input_shape(recipe)), recipe)
 
 
 def needs_weights(name: str, weights: Path | None, as_built: bool, command: str) -> None:
@@ -165,11 +180,11 @@ def needs_weights(name: str, weights: Path | None, as_built: bool, command: str)
         )
 
 
-def batch(source: Source, file: Path | None, count: int) -> tuple[Tensor, str]:
-    """Return samples for a SOURCE, float32 (N, ...), N at most ``count``, and what they are.
+def batch(source: Source, file: Path | None, count: int) -> Samples:
+    """Return at most ``count`` samples for a SOURCE.
 
-    A file's samples; else a run's evaluation images; else the function's own example, if it is
-    more than one sample; else random normal numbers.
+    A file's; else a run's evaluation images; else the function's own example, if it is more than
+    one sample; else random normal numbers.
 
     Raises:
         SourceError: the file's samples do not fit the model.
@@ -181,19 +196,19 @@ def batch(source: Source, file: Path | None, count: int) -> tuple[Tensor, str]:
 
     if file is not None:
         x = samples(file, tuple(source.example.shape[1:]), source.name)[:count]
-        return torch.from_numpy(x), f"{len(x):,} samples of {file}"
+        return Samples(torch.from_numpy(x), f"{len(x):,} samples of {file}")
     if source.recipe is not None:
         from coarsegrad.data import pixels
         from coarsegrad.train.build import build_task
 
         task = build_task(source.recipe)
         x = pixels(task.evaluation.x[:count])
-        return torch.from_numpy(x), f"{len(x):,} {task.measured_on} images of {task.train.name}"
+        what = f"{len(x):,} {task.measured_on} images of {task.train.name}"
+        return Samples(torch.from_numpy(x), what)
     if len(source.example) > 1:
         taken = source.example[:count]
-        return taken, f"{len(taken):,} samples that {source.name} returns"
+        return Samples(taken, f"{len(taken):,} samples that {source.name} returns")
     random = torch.Generator().manual_seed(0)
-    shape = (count, *source.example.shape[1:])
-    return torch.randn(shape, generator=random), (
-        f"{count:,} random normal samples, not real data; give your own with --batch X.npy"
-    )
+    drawn = torch.randn((count, *source.example.shape[1:]), generator=random)
+    what = f"{count:,} random normal samples, not real data; give your own with --batch X.npy"
+    return Samples(drawn, what, real=False)

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from coarsegrad.cli.answer import Answer
+from coarsegrad.cli.answer import Answer, columns
 from coarsegrad.cli.completion import complete_source
 from coarsegrad.cli.options import Averaged, Json, Shape, Weights
+
+_WIDE = 100
 
 
 def summary(
@@ -40,7 +42,9 @@ def summary(
     from coarsegrad import inspect
 
     summed = inspect.summary(found.model, found.example)
-    return Answer({"source": source, **summed.to_dict()}, (summed.table(),))
+    # The plain form keeps to 80 columns; the table needs more than that for its exact numbers.
+    shown = summed.table() if columns() >= _WIDE else str(summed)
+    return Answer({"source": source, **summed.to_dict()}, (shown,))
 
 
 def _packed(path: Path) -> Answer:

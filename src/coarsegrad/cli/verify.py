@@ -42,9 +42,9 @@ def verify(
         raise typer.BadParameter(f"verify {source} needs the packed file too: verify SOURCE FILE")
     found = resolve(source, weights=weights, shape=shape, averaged=averaged)
     path = packed_file(Path(source) if file is None else file)
-    x, what = batch_of(found, batch, images)
-    report = deploy.verify(found.model, path, x)
-    return Answer(to_dict(report, path, what), (f"on {what}:", str(report)))
+    taken = batch_of(found, batch, images)
+    report = deploy.verify(found.model, path, taken.x)
+    return Answer(to_dict(report, path, taken.what), (f"on {taken.what}:", str(report)))
 
 
 def to_dict(report: Report, file: Path, what: str) -> dict[str, Any]:
