@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from coarsegrad.cli.answer import Answer
-from coarsegrad.cli.options import Json, Weights
+from coarsegrad.cli.options import Json, Shape, Weights
 from coarsegrad.errors import SourceError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 QuantizerName = Literal["sign", "heaviside", "ternary", "none"]
 Edge = Literal["float", "weights", "binary"]
@@ -52,6 +52,7 @@ def convert(
     ] = None,
     first: Annotated[Edge, typer.Option(help="The first layer.")] = "float",
     last: Annotated[Edge, typer.Option(help="The last layer.")] = "float",
+    shape: Shape = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE.pt", help="Convert, and write the state_dict here."),
@@ -68,7 +69,8 @@ def convert(
     _refuse_converted(source)
     if out is not None:
         free_place(out)
-    model, example = user_model(source, weights)
+    model, given = user_model(source, weights)
+    x = _example(source, given, shape)
     from coarsegrad import nn
 
     plan = nn.convert(
@@ -78,8 +80,11 @@ def convert(
         skip=tuple(skip or ()),
         first=first,
         last=last,
+        x=x,
         dry_run=out is None,
     )
+    if out is not None:
+        _save(plan.model, out)
     arguments = {
         "input_quantizer": INPUTS[input_quantizer],
         "weight_quantizer": WEIGHTS[weight_quantizer],
@@ -87,11 +92,17 @@ def convert(
         "first": f'"{first}"',
         "last": f'"{last}"',
     }
-    python = lines(source, arguments, returns_example=example is not None)
-    if out is not None:
-        _save(plan.model, out)
+    python = lines(source, arguments, shape, returns_example=given is not None)
     document = {"source": source, **plan.to_dict(), "python": python, "out": out}
-    return Answer(document, (str(plan), _next(python, out, example is None)))
+    typed = f" --input {shape or 'SHAPE'}" if shape or given is None else ""
+    return Answer(document, (str(plan), _next(python, out, typed)))
+
+
+def _example(source: str, given: Tensor | None, shape: str | None) -> Tensor | None:
+    """Return an example batch if there is one: convert needs none, but learns shapes from it."""
+    from coarsegrad.cli.function import example_of
+
+    return None if shape is None and given is None else example_of(source, given, shape)
 
 
 def _refuse_converted(source: str) -> None:
@@ -119,7 +130,9 @@ def made(expression: str) -> Any:
     return eval(expression, {**vars(quantizers), **vars(ste)})
 
 
-def lines(source: str, arguments: dict[str, str], *, returns_example: bool) -> str:
+def lines(
+    source: str, arguments: dict[str, str], shape: str | None, *, returns_example: bool
+) -> str:
     """Return the Python that converts as the command does; what is a default is left out."""
     module, _, function = source.partition(":")
     default = {
@@ -130,24 +143,15 @@ def lines(source: str, arguments: dict[str, str], *, returns_example: bool) -> s
         "last": '"float"',
     }
     changed = {key: value for key, value in arguments.items() if value != default[key]}
-    names = sorted(
-        name
-        for name in ("Sign", "Heaviside", "Ternary", "ClippedIdentity", "ClippedReLU")
-        if any(f"{name}(" in value for value in changed.values())
-    )
-    rooms = {"quantizers": [], "ste": []}  # type: dict[str, list[str]]
-    for name in names:
-        rooms["ste" if name.startswith("Clipped") else "quantizers"].append(name)
-    imports = [
-        f"from coarsegrad.{room} import {', '.join(found)}"
-        for room, found in rooms.items()
-        if found
-    ]
+    imports = _imports(" ".join(changed.values()))
+    net, result = ("net, x", ", x") if returns_example else ("net", "")
+    if shape is not None:
+        imports = ["import torch", *imports]
+        changed["x"] = f"torch.zeros(1, {shape})"
+    elif returns_example:
+        changed["x"] = "x"
     given = "".join(f"        {key}={value},\n" for key, value in changed.items())
-    call = f"cg.nn.convert(\n        net,\n{given}    ).model" if given else (
-        "cg.nn.convert(net).model"
-    )  # fmt: skip
-    pair = ("net, x", ", x") if returns_example else ("net", "")
+    call = f"cg.nn.convert(\n        net,\n{given}    )" if given else "cg.nn.convert(net)"
     return "\n".join(
         [
             "import coarsegrad as cg",
@@ -155,19 +159,32 @@ def lines(source: str, arguments: dict[str, str], *, returns_example: bool) -> s
             f"from {module} import {function}",
             "",
             "def binary():",
-            f"    {pair[0]} = {function}()",
-            f"    return {call}{pair[1]}",
+            f"    {net} = {function}()",
+            f"    return {call}.model{result}",
         ]
     )
 
 
-def _next(python: str, out: Path | None, needs_shape: bool) -> str:
+def _imports(code: str) -> list[str]:
+    """Return the lines that import what ``code`` names from quantizers and ste."""
+    rooms = {
+        "quantizers": ("Heaviside", "Sign", "Ternary"),
+        "ste": ("ClippedIdentity", "ClippedReLU"),
+    }
+    found = {room: [n for n in names if f"{n}(" in code] for room, names in rooms.items()}
+    return [
+        f"from coarsegrad.{room} import {', '.join(names)}"
+        for room, names in found.items()
+        if names
+    ]
+
+
+def _next(python: str, out: Path | None, typed: str) -> str:
     indented = "\n".join(f"    {line}" if line else "" for line in python.splitlines())
-    shape = " --input SHAPE" if needs_shape else ""
     start = (
         "Nothing was changed or written (--out FILE.pt writes the converted weights)."
         if out is None
-        else f"{out}: the converted model's state_dict, its weights not trained as bits yet."
+        else f"{out}: the converted model's state_dict; its weights are not trained as bits yet."
     )
     return f"""
 {start}
@@ -177,8 +194,8 @@ The same in Python, say in bnets.py:
 
 Train what binary() returns, torch.save(net.state_dict(), "trained.pt"), then
 
-    coarsegrad check bnets:binary --weights trained.pt{shape}
-    coarsegrad pack bnets:binary --weights trained.pt{shape} --out net.cgrad"""
+    coarsegrad check bnets:binary --weights trained.pt{typed}
+    coarsegrad pack bnets:binary --weights trained.pt{typed} --out net.cgrad"""
 
 
 def _save(model: nn.Module, out: Path) -> None:

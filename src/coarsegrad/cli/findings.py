@@ -25,6 +25,7 @@ PACKAGES = {
     "PyYAML": "train",
     "tensorboard": "train",
     "scikit-learn": "train",
+    "pillow": "train",
     "onnx": "export",
     "onnxruntime": "export",
 }

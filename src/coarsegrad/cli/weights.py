@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,7 +58,10 @@ def _read(path: Path) -> tuple[dict[str, Tensor], bool]:
         )
     try:
         saved: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        # Of a file that it did not write torch raises whatever its unpickler stumbles over.
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise SourceError(
             f"{path} is not a state_dict that torch.load(weights_only=True) reads ({reason}); "
