@@ -8,20 +8,45 @@ import torch
 from coarsegrad.ste import (
     Assumption2,
     ClippedIdentity,
+    ClippedReLU,
     CoarseDerivative,
     Identity,
+    ReLU,
+    Sigmoid,
     SwishSign,
     Triangle,
     coarse,
 )
 
 INF = math.inf
-ALL = [Identity(), ClippedIdentity(), Triangle(), SwishSign(), SwishSign(beta=1.5)]
+ALL = [
+    Identity(), ClippedIdentity(), Triangle(), SwishSign(), SwishSign(beta=1.5),
+    ReLU(), ClippedReLU(), ClippedReLU(ceiling=3.0), Sigmoid(),
+]  # fmt: skip
 
 
 def swish_sign(x: float, beta: float = 5.0) -> float:
     u = beta * x
     return beta * (2 - u * math.tanh(u / 2)) / (1 + math.cosh(u))
+
+
+def logistic(x: float) -> float:
+    return math.exp(-x) / (1 + math.exp(-x)) ** 2
+
+
+PROXIES = [
+    # ste, input, g
+    (ReLU(), [-2.0, 0.0, 0.5, 7.0], [0, 0, 0.5, 7]),
+    (ClippedReLU(), [-2.0, 0.0, 0.5, 7.0], [0, 0, 0.5, 1]),
+    (ClippedReLU(3.0), [-2.0, 2.5, 7.0], [0, 2.5, 3]),
+    (Sigmoid(), [0.0, math.log(3.0)], [0.5, 0.75]),
+]
+
+
+@pytest.mark.parametrize(("ste", "inputs", "expected"), PROXIES)
+def test_proxy(ste: CoarseDerivative, inputs: list[float], expected: list[float]) -> None:
+    got = ste.proxy(torch.tensor(inputs, dtype=torch.float64))
+    torch.testing.assert_close(got, torch.tensor(expected, dtype=torch.float64))
 
 
 ROWS = [
@@ -31,13 +56,19 @@ ROWS = [
     (Triangle(), [-2.0, -1.0, -0.5, 0.0, 0.25, 1.0, 3.0], [0, 0, 1, 2, 1.5, 0, 0]),
     (SwishSign(), [-0.5, 0.0, 0.3, 1.0], [swish_sign(v) for v in (-0.5, 0.0, 0.3, 1.0)]),
     (SwishSign(2.0), [0.0, 0.7], [2.0, swish_sign(0.7, 2.0)]),
+    (ReLU(), [-2.0, -0.0, 0.0, 1e-30, 5.0], [0, 0, 0, 1, 1]),
+    (ClippedReLU(), [-2.0, 0.0, 1e-30, 1.0, 1.001], [0, 0, 1, 1, 0]),
+    (ClippedReLU(2.5), [0.0, 2.5, 2.6], [0, 1, 0]),
+    (Sigmoid(), [0.0, 1.5, -1.5], [0.25, logistic(1.5), logistic(1.5)]),
+    # s(40) rounds to 1 in float64: the tail is kept all the same.
+    (Sigmoid(), [40.0, -40.0], [math.exp(-40), math.exp(-40)]),
 ]
 
 
 @pytest.mark.parametrize(("ste", "inputs", "expected"), ROWS)
 def test_derivative(ste: CoarseDerivative, inputs: list[float], expected: list[float]) -> None:
     got = ste.derivative(torch.tensor(inputs, dtype=torch.float64))
-    torch.testing.assert_close(got, torch.tensor(expected, dtype=torch.float64))
+    torch.testing.assert_close(got, torch.tensor(expected, dtype=torch.float64), atol=0, rtol=1e-12)
 
 
 @pytest.mark.parametrize("ste", ALL, ids=repr)
@@ -46,6 +77,24 @@ def test_derivative_is_that_of_the_proxy(ste: CoarseDerivative) -> None:
     x = torch.linspace(-4, 4, 4002, dtype=torch.float64, requires_grad=True)
     (slope,) = torch.autograd.grad(ste.proxy(x).sum(), x)
     torch.testing.assert_close(ste.derivative(x.detach()), slope, atol=1e-12, rtol=1e-9)
+
+
+@pytest.mark.parametrize("ste", ALL, ids=repr)
+def test_proxy_is_the_integral_of_the_derivative(ste: CoarseDerivative) -> None:
+    # By the midpoint rule, hence without autograd; no kink is a midpoint.
+    x = torch.linspace(-4, 4, 80_001, dtype=torch.float64)
+    middle = (x[1:] + x[:-1]) / 2
+    area = torch.cumsum(ste.derivative(middle) * (x[1:] - x[:-1]), 0)
+    torch.testing.assert_close(ste.proxy(x)[1:] - ste.proxy(x)[:1], area, atol=2e-4, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("ste", [*ALL, ClippedReLU(1e30)], ids=repr)
+def test_reduced_precision(ste: CoarseDerivative, dtype: torch.dtype) -> None:
+    x = torch.linspace(-4, 4, 41, dtype=torch.float64).to(dtype)
+    for function in (ste.derivative, ste.proxy):
+        assert function(x).dtype == dtype
+        torch.testing.assert_close(function(x).double(), function(x.double()), atol=0.04, rtol=0.04)
 
 
 @pytest.mark.parametrize("ste", ALL, ids=repr)
@@ -71,6 +120,13 @@ def test_assumption2_constants(ste: CoarseDerivative, bound: float) -> None:
 def test_assumption2_values() -> None:
     assert ClippedIdentity().assumption2(1.0) == Assumption2(False, 1.0, 1.0)
     assert ClippedIdentity().assumption2(1.1) == Assumption2(False, 0.0, 1.0)
+    assert ReLU().assumption2(1e9) == Assumption2(True, 1.0, 1.0)
+    assert ClippedReLU(2.0).assumption2(2.0) == Assumption2(True, 1.0, 1.0)
+    assert ClippedReLU(2.0).assumption2(2.1) == Assumption2(False, 0.0, 1.0)
+    assert Sigmoid().assumption2(2.0) == Assumption2(False, pytest.approx(logistic(2.0)), 0.25)
+    # s(40) rounds to 1 in float64, and cosh(1000) overflows: delta stays what it is.
+    assert Sigmoid().assumption2(40.0).delta == pytest.approx(math.exp(-40), rel=1e-12)
+    assert Sigmoid().assumption2(1000.0).delta == 0
 
 
 @pytest.mark.parametrize("bound", [0.0, -1.0, INF, math.nan])
@@ -84,6 +140,12 @@ def test_assumption2_refuses(ste: CoarseDerivative, bound: float) -> None:
 def test_swish_sign_refuses(beta: float) -> None:
     with pytest.raises(ValueError, match="needs a finite beta > 0"):
         SwishSign(beta)
+
+
+@pytest.mark.parametrize("ceiling", [0.0, -1.0, INF, math.nan])
+def test_clipped_relu_refuses(ceiling: float) -> None:
+    with pytest.raises(ValueError, match="needs a finite ceiling > 0"):
+        ClippedReLU(ceiling)
 
 
 def test_coarse_uses_the_derivative_at_the_input() -> None:

@@ -10,13 +10,31 @@ import pytest
 import torch
 
 from coarsegrad.nn import Conv2d, Linear
-from coarsegrad.quantizers import Sign
-from coarsegrad.ste import ClippedIdentity, CoarseDerivative, Identity, SwishSign, Triangle
+from coarsegrad.quantizers import Heaviside, Sign, Ternary
+from coarsegrad.quantizers.scale import ScaledLevels
+from coarsegrad.ste import (
+    ClippedIdentity,
+    ClippedReLU,
+    Identity,
+    ReLU,
+    Sigmoid,
+    SwishSign,
+    Triangle,
+)
 
-STES = [Identity(), ClippedIdentity(), Triangle(), SwishSign()]
-SCALES = ["none", "tensor", "channel"]
-PAIRS = [Sign(ste=ste, scale=scale) for ste, scale in itertools.product(STES, SCALES)]
-pairs = pytest.mark.parametrize("quantizer", PAIRS, ids=lambda q: q.extra_repr())
+MAPS = [Sign, Heaviside, Ternary]
+STES = [
+    Identity(), ClippedIdentity(), Triangle(), SwishSign(), ReLU(), ClippedReLU(), Sigmoid(),
+]  # fmt: skip
+SCALES = ["none", "tensor", "channel", "learned"]
+PAIRS: list[ScaledLevels] = [
+    make(ste=ste, scale=scale) for make, ste, scale in itertools.product(MAPS, STES, SCALES)
+]
+PAIRS.append(Ternary(threshold=0.4))
+pairs = pytest.mark.parametrize("quantizer", PAIRS, ids=repr)
+# Each map with each scale, and each ste, for the laws that take a while.
+FEW = [q for q in PAIRS if isinstance(q.ste, Triangle) or (type(q) is Sign and q.scale == "tensor")]
+few = pytest.mark.parametrize("quantizer", FEW, ids=repr)
 
 
 def sample(dtype: torch.dtype = torch.float32) -> torch.Tensor:
@@ -26,24 +44,65 @@ def sample(dtype: torch.dtype = torch.float32) -> torch.Tensor:
 
 
 @pairs
-def test_only_legal_levels_and_input_kept(quantizer: Sign) -> None:
+def test_only_legal_levels_and_input_kept(quantizer: ScaledLevels) -> None:
     x = sample()
     before = x.clone()
-    signs, scale = quantizer.split(x)
-    assert set(signs.unique().tolist()) <= set(quantizer.levels)
+    levels, scale = quantizer.split(x)
+    assert set(levels.unique().tolist()) == set(quantizer.levels)
+    assert (levels.dtype, levels.shape) == (x.dtype, x.shape)
     assert torch.equal(x, before)
     assert scale is None or bool((scale >= 0).all())
 
 
 @pairs
-def test_without_scale_it_is_idempotent(quantizer: Sign) -> None:
-    signs, _ = quantizer.split(sample())
-    assert torch.equal(quantizer.split(signs)[0], signs)
+def test_without_scale_it_is_idempotent(quantizer: ScaledLevels) -> None:
+    levels, _ = quantizer.split(sample())
+    assert torch.equal(quantizer.split(levels)[0], levels)
+
+
+@pairs
+def test_the_gradient_is_scale_times_coarse_derivative(quantizer: ScaledLevels) -> None:
+    x = sample().requires_grad_()
+    y = quantizer(x)
+    upstream = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    y.backward(upstream)
+    levels, scale = quantizer.split(x.detach())
+    alpha = torch.ones(()) if scale is None else scale.detach()
+    if alpha.dim():
+        alpha = alpha[:, None]
+    assert x.grad is not None
+    torch.testing.assert_close(y.detach(), alpha * levels)
+    torch.testing.assert_close(x.grad, upstream * alpha * quantizer.ste.derivative(x.detach()))
+
+
+@pairs
+def test_a_layer_is_scale_times_the_sum_of_levels(quantizer: ScaledLevels) -> None:
+    weight = torch.randn(4, 4, 3, 3, generator=torch.Generator().manual_seed(2))
+    inputs = copy.deepcopy(quantizer)
+    # The same map on the input, where it may stand there.
+    inputs = Heaviside(scale="learned", initial=0.5) if inputs.weights_only else inputs
+    x = torch.randn(2, 4, 6, 5, generator=torch.Generator().manual_seed(3))
+    layer = Conv2d(4, 4, 3, padding=1, input_quantizer=inputs,
+                   weight_quantizer=copy.deepcopy(quantizer))  # fmt: skip
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+    (fed, over_inputs), (levels, over_weights) = inputs.split(x), quantizer.split(weight)
+    expected = torch.nn.functional.conv2d(fed, levels, padding=1)
+    assert torch.equal(expected, expected.round())
+    for scale in (over_inputs, over_weights):
+        expected = expected if scale is None else expected * scale.reshape(-1, 1, 1)
+    assert layer.bias is not None
+    expected = expected + layer.bias.reshape(-1, 1, 1)
+    assert torch.equal(layer.weight_levels, levels)
+    assert torch.equal(layer(x), expected)
+    clone = copy.deepcopy(layer).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    # A mean over other memory is summed in another order.
+    torch.testing.assert_close(clone(x.contiguous(memory_format=torch.channels_last)), expected)
 
 
 @pairs
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
-def test_dtype_shape_and_gradient(quantizer: Sign, dtype: torch.dtype) -> None:
+def test_dtype_shape_and_gradient(quantizer: ScaledLevels, dtype: torch.dtype) -> None:
     x = sample(dtype).requires_grad_()
     y = quantizer(x)
     y.backward(torch.ones_like(y))
@@ -53,10 +112,10 @@ def test_dtype_shape_and_gradient(quantizer: Sign, dtype: torch.dtype) -> None:
     assert torch.isfinite(x.grad).all()
 
 
-@pairs
-def test_autocast_bf16(quantizer: Sign) -> None:
+@few
+def test_autocast_bf16(quantizer: ScaledLevels) -> None:
     layer = Linear(5, 3, bias=False, input_quantizer=Sign(ste=quantizer.ste),
-                   weight_quantizer=quantizer)  # fmt: skip
+                   weight_quantizer=copy.deepcopy(quantizer))  # fmt: skip
     exact = layer(sample())
     with torch.autocast("cpu", torch.bfloat16):
         y = layer(sample())
@@ -67,17 +126,18 @@ def test_autocast_bf16(quantizer: Sign) -> None:
 
 
 @pairs
-def test_float64_layer(quantizer: Sign) -> None:
-    layer = Conv2d(2, 4, 3, weight_quantizer=quantizer, dtype=torch.float64)
+def test_float64_layer(quantizer: ScaledLevels) -> None:
+    layer = Conv2d(2, 4, 3, weight_quantizer=copy.deepcopy(quantizer), dtype=torch.float64)
     y = layer(torch.randn(2, 2, 5, 5, dtype=torch.float64))
     y.sum().backward()
     assert y.dtype == torch.float64
-    assert layer.weight.grad is not None
-    assert layer.weight.grad.dtype == torch.float64
+    for name, parameter in layer.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.dtype == torch.float64, name
 
 
 @pairs
-def test_deepcopy_and_save(quantizer: Sign) -> None:
+def test_deepcopy_and_save(quantizer: ScaledLevels) -> None:
     clone = copy.deepcopy(quantizer)
     file = io.BytesIO()
     torch.save(quantizer, file)
@@ -86,11 +146,13 @@ def test_deepcopy_and_save(quantizer: Sign) -> None:
     for other in (clone, loaded):
         assert torch.equal(other(sample()), quantizer(sample()))
         assert other.ste == quantizer.ste
+        assert {id(p) for p in other.parameters()}.isdisjoint(map(id, quantizer.parameters()))
 
 
-def compiled_equals_eager(quantizer: Sign, backend: str) -> None:
+def compiled_equals_eager(quantizer: ScaledLevels, backend: str) -> None:
     torch._dynamo.reset()
-    layer = Linear(5, 4, input_quantizer=Sign(ste=quantizer.ste), weight_quantizer=quantizer)
+    layer = Linear(5, 4, input_quantizer=Sign(ste=quantizer.ste),
+                   weight_quantizer=copy.deepcopy(quantizer))  # fmt: skip
     compiled = torch.compile(layer, fullgraph=True, backend=backend)
     gradients = []
     for function in (layer, compiled):
@@ -99,26 +161,27 @@ def compiled_equals_eager(quantizer: Sign, backend: str) -> None:
         y = function(x)
         y.square().sum().backward()
         assert x.grad is not None
-        assert layer.weight.grad is not None
-        gradients.append((y.detach(), x.grad, layer.weight.grad.clone()))
+        found = [parameter.grad for parameter in layer.parameters()]
+        gradients.append((y.detach(), x.grad, *(g.clone() for g in found if g is not None)))
     for eager, fast in zip(*gradients, strict=True):
         torch.testing.assert_close(fast, eager)
 
 
 # torch 2.13's dynamo instantiates Function itself while it traces one.
 @pytest.mark.filterwarnings("ignore:.*Function'> should not be instantiated:DeprecationWarning")
-@pairs
-def test_compiles_fullgraph(quantizer: Sign) -> None:
+@few
+def test_compiles_fullgraph(quantizer: ScaledLevels) -> None:
     compiled_equals_eager(quantizer, "aot_eager")
 
 
-INDUCTOR: list[tuple[CoarseDerivative, str]] = [
-    (ClippedIdentity(), "none"),
-    (SwishSign(), "channel"),
+INDUCTOR: list[ScaledLevels] = [
+    Sign(ste=ClippedIdentity()),
+    Ternary(ste=SwishSign(), scale="channel"),
+    Heaviside(ste=Sigmoid(), scale="learned"),
 ]
 
 
 @pytest.mark.filterwarnings("ignore")  # what inductor's own imports warn of is not ours
-@pytest.mark.parametrize(("ste", "scale"), INDUCTOR, ids=str)
-def test_compiles_with_inductor(ste: CoarseDerivative, scale: str) -> None:
-    compiled_equals_eager(Sign(ste=ste, scale=scale), "inductor")  # type: ignore[arg-type]
+@pytest.mark.parametrize("quantizer", INDUCTOR, ids=repr)
+def test_compiles_with_inductor(quantizer: ScaledLevels) -> None:
+    compiled_equals_eager(quantizer, "inductor")

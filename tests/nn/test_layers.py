@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from coarsegrad.nn import Conv2d, Linear
-from coarsegrad.quantizers import Sign, binary_sign
+from coarsegrad.nn import Conv2d, Linear, binarize_latents_
+from coarsegrad.quantizers import Heaviside, Quantizer, Sign, Ternary, binary_sign
 from coarsegrad.ste import ClippedIdentity, Identity
 
 
@@ -139,7 +139,9 @@ def test_refuses_what_is_no_quantizer(bad: object) -> None:
 
 
 def test_refuses_a_channel_scale_on_the_input() -> None:
-    with pytest.raises(ValueError, match="input_quantizer with scale='channel'"):
+    with pytest.raises(
+        ValueError, match=r"weights only, Sign.*scale='channel'.*allowed here: one scale"
+    ):
         Conv2d(2, 2, 3, input_quantizer=signs("channel"))
 
 
@@ -147,3 +149,119 @@ def test_refuses_a_channel_scale_on_the_input() -> None:
 def test_refuses_a_pad_value(bad: dict) -> None:
     with pytest.raises(ValueError, match="needs pad_value 0, 1 or -1"):
         Conv2d(2, 2, 3, padding=1, **bad)
+
+
+def test_refuses_a_pad_value_that_the_input_quantizer_does_not_have() -> None:
+    with pytest.raises(ValueError, match=r"pad_value 0 or a level of its input_quantizer.*got -1"):
+        Conv2d(2, 2, 3, padding=1, pad_value=-1, input_quantizer=Heaviside())
+    assert Conv2d(2, 2, 3, padding=1, pad_value=1, input_quantizer=Heaviside()).pad_value == 1
+
+
+def test_unit_steps_and_ternary_weights() -> None:
+    layer = Linear(3, 2, input_quantizer=Heaviside(),
+                   weight_quantizer=Ternary(threshold=0.5, scale="channel"))  # fmt: skip
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[0.75, -0.25, -1.25], [0.1, 0.2, 0.3]]))
+        assert layer.bias is not None
+        layer.bias.fill_(0.5)
+    # The second row has no level but 0.
+    assert layer.weight_levels.tolist() == [[1, 0, -1], [0, 0, 0]]
+    assert layer(torch.tensor([[0.0, 3.0, 2.0], [1.0, 9.0, 0.0]])).tolist() == [
+        [-0.5, 0.5], [1.5, 0.5],
+    ]  # fmt: skip
+    assert "ternary weights (latent float32), 1-bit inputs" in repr(layer)
+
+
+@pytest.mark.parametrize("channels", [None, 2])
+def test_learned_scales_on_both_sides(channels: int | None) -> None:
+    layer = Linear(3, 2, bias=False, input_quantizer=Sign(scale="learned", initial=2.0),
+                   weight_quantizer=Sign(scale="learned", channels=channels))  # fmt: skip
+    fed = torch.randn(5, 3)
+    sums = F.linear(binary_sign(fed), binary_sign(layer.weight)).detach()
+    upstream = torch.randn(5, 2)
+    y = layer(fed)
+    y.backward(upstream)
+    assert torch.equal(y, 2 * sums)
+    over_inputs, over_weights = layer.get_parameter("input_quantizer.alpha"), layer.get_parameter(
+        "weight_quantizer.alpha"
+    )  # fmt: skip
+    assert over_inputs.grad is not None
+    assert over_weights.grad is not None
+    torch.testing.assert_close(over_inputs.grad, (upstream * sums).sum())
+    per_channel = 2 * (upstream * sums).sum(0)
+    expected = per_channel.sum() if channels is None else per_channel
+    torch.testing.assert_close(over_weights.grad, expected)
+    assert layer.weight.grad is not None
+    torch.testing.assert_close(layer.weight.grad, 2 * upstream.T @ binary_sign(fed))
+
+
+def test_a_learned_scale_is_in_the_state_and_in_copies() -> None:
+    layer = Conv2d(2, 3, 3, weight_quantizer=Sign(scale="learned", channels=3))
+    assert list(layer.state_dict()) == ["weight", "bias", "weight_quantizer.alpha"]
+    clone = copy.deepcopy(layer)
+    with torch.no_grad():
+        layer.get_parameter("weight_quantizer.alpha").fill_(-3.0)
+    assert clone.get_parameter("weight_quantizer.alpha").tolist() == [1, 1, 1]
+    clone.load_state_dict(layer.state_dict())
+    x = torch.randn(1, 2, 5, 5)
+    assert torch.equal(clone(x), layer(x))
+
+
+def test_a_learned_scale_lives_where_the_weight_lives() -> None:
+    layer = Linear(2, 2, input_quantizer=Sign(scale="learned"), dtype=torch.float64, device="meta",
+                   weight_quantizer=Sign(scale="learned", channels=2))  # fmt: skip
+    assert {(p.dtype, p.device.type) for p in layer.parameters()} == {(torch.float64, "meta")}
+
+
+def test_refuses_a_scale_of_another_number_of_channels() -> None:
+    with pytest.raises(ValueError, match=r"Linear has 3 output channels.*channels=3"):
+        Linear(2, 3, weight_quantizer=Sign(scale="learned", channels=2))
+
+
+@pytest.mark.parametrize(
+    "quantizer",
+    [Sign(scale="learned", channels=2), Ternary(), Heaviside(scale="channel")],
+    ids=repr,
+)
+def test_refuses_weight_quantizers_on_the_input(quantizer: Quantizer) -> None:
+    with pytest.raises(ValueError, match=r"is for weights only.*allowed here: one scale"):
+        Linear(2, 2, input_quantizer=quantizer)
+
+
+class PlainSign(torch.nn.Module):
+    """A quantizer of a user's own: what the protocol asks for, and no further fact."""
+
+    levels: tuple[float, ...] = (-1.0, 1.0)
+    bits: int = 1
+    ste = Identity()
+
+    def split(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return binary_sign(x), None
+
+
+def test_a_quantizer_of_ones_own_needs_no_further_facts() -> None:
+    layer = Linear(4, 2, bias=False, input_quantizer=PlainSign(), weight_quantizer=PlainSign())
+    x = torch.randn(3, 4)
+    assert torch.equal(layer(x), F.linear(binary_sign(x), binary_sign(layer.weight)))
+
+
+def test_weight_binary_of_ternary_weights() -> None:
+    layer = Linear(2, 2, weight_quantizer=Ternary())
+    with pytest.raises(ValueError, match=r"needs 1-bit weights, got ternary.*use weight_levels"):
+        layer.weight_binary  # noqa: B018
+
+
+def test_weight_levels_of_a_float_layer() -> None:
+    with pytest.raises(ValueError, match=r"weight_levels needs a layer with a weight_quantizer"):
+        Linear(2, 2).weight_levels  # noqa: B018
+
+
+@pytest.mark.parametrize("quantizer", [Ternary(), Heaviside()], ids=repr)
+def test_binarize_latents_refuses_other_levels_by_name(quantizer: Quantizer) -> None:
+    net = torch.nn.Sequential(
+        Linear(2, 2, weight_quantizer=Sign()), Linear(2, 2, weight_quantizer=quantizer)
+    )
+    before = copy.deepcopy(net.state_dict())
+    with pytest.raises(ValueError, match=r"levels \(-1, 1\), but 1 has (ternary|1-bit) weights"):
+        binarize_latents_(net)
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())

@@ -7,7 +7,7 @@ import torch
 
 from coarsegrad.models import small_cnn
 from coarsegrad.nn import Linear
-from coarsegrad.optim import param_groups
+from coarsegrad.optim import BAMSProd, Split, param_groups
 from coarsegrad.quantizers import Sign
 
 
@@ -30,6 +30,34 @@ def test_bias_of_a_binary_layer_is_real() -> None:
     assert binary["params"][0][0] == "weight"
     assert binary["params"][0][1] is layer.weight
     assert real["params"][0][1] is layer.bias
+
+
+def test_learned_scales_are_real() -> None:
+    layer = Linear(3, 2, bias=False, input_quantizer=Sign(scale="learned"),
+                   weight_quantizer=Sign(scale="learned", channels=2))  # fmt: skip
+    binary, real = param_groups(layer)
+    assert [name for name, _ in binary["params"]] == ["weight"]
+    assert [name for name, _ in real["params"]] == [
+        "input_quantizer.alpha", "weight_quantizer.alpha",
+    ]  # fmt: skip
+
+
+def test_a_learned_scale_is_stepped_and_decayed_as_a_real_parameter() -> None:
+    layer = Linear(3, 2, bias=False, weight_quantizer=Sign(scale="learned", initial=3.0))
+    alpha = layer.get_parameter("weight_quantizer.alpha")
+    optimizer = Split(
+        layer,
+        binary=(BAMSProd, {"lr": 0.1}),
+        real=(torch.optim.SGD, {"lr": 0.5, "weight_decay": 0.1}),
+    )
+    layer(torch.ones(1, 3)).sum().backward()
+    assert alpha.grad is not None
+    gradient = float(alpha.grad)
+    assert gradient == float(layer.weight_levels.sum())
+    optimizer.step()
+    # The box [-1, 1] is for latent weights.
+    assert float(layer.weight.detach().abs().max()) <= 1
+    assert alpha.item() == pytest.approx(3 - 0.5 * (gradient + 0.1 * 3))
 
 
 def test_empty_and_frozen() -> None:

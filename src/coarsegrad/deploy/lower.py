@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 
 from coarsegrad.deploy.capture import Chain, Step
 from coarsegrad.deploy.fold import float_thresholds, integer_thresholds
-from coarsegrad.deploy.segments import Segment, affine_of
+from coarsegrad.deploy.segments import Segment, affine_of, scales_of
 from coarsegrad.errors import PackError
 from coarsegrad.nn import Conv2d, LatentWeight
 from coarsegrad.packed import Affine, Conv, Flatten, Linear, MaxPool, Op, Sign, Threshold, pack_bits
@@ -74,7 +74,7 @@ class Lowering:
             self._reshape(rest)
             self.ops.append(Sign())
         else:
-            _check_pools_commute(folded)
+            _check_pools_commute(segment.head, folded)
             self._reshape(folded)
             self._threshold(segment, folded)
             self._reshape(rest)
@@ -208,8 +208,14 @@ def _pair(value: Any) -> tuple[int, int]:
     return int(value[0]), int(value[-1])
 
 
-def _check_pools_commute(folded: tuple[Step, ...]) -> None:
-    """Refuse a max-pool behind a batch norm that may reverse the order, another norm following."""
+def _check_pools_commute(head: Step | None, folded: tuple[Step, ...]) -> None:
+    """Refuse a max-pool behind what may reverse the order, a batch norm following."""
+    pools = [step.name for step in folded if step.kind == "pool"]
+    if pools and head is not None and _reverses(head.module):
+        raise PackError(
+            f"{pools[0]} pools the sums of {head.name}, which has a negative learned scale, ahead "
+            "of a batch norm; put the pool behind the batch norm"
+        )
     falling = None
     for step in folded:
         if step.kind == "norm" and step.module.weight is not None:
@@ -223,11 +229,16 @@ def _check_pools_commute(folded: tuple[Step, ...]) -> None:
             )
 
 
+def _reverses(module: nn.Module) -> bool:
+    """Whether a layer's scales turn the order of a channel's sums around."""
+    product = torch.ones(1)
+    for scale in scales_of(module):
+        product = product * scale.sign()
+    return bool((product < 0).any())
+
+
 def _has_affine(module: nn.Module) -> bool:
-    scaled = isinstance(module, LatentWeight) and module.weight_quantizer is not None and (
-        module.weight_quantizer.split(_weight(module))[1] is not None
-    )  # fmt: skip
-    return scaled or module.bias is not None
+    return bool(scales_of(module)) or module.bias is not None
 
 
 def _scale_and_shift(module: nn.Module) -> tuple[Tensor, Tensor]:

@@ -87,13 +87,14 @@ def _segment(
             )
     quantizer = getattr(follower.module, "input_quantizer", None) if follower else None
     if quantizer is not None and follower is not None:
-        _check_sign(quantizer, f"{follower.name}.input_quantizer")
+        _check_sign(quantizer, f"{follower.name}.input_quantizer", scalable=True)
     output = tail[-1].node if tail else head.node if head else source
     signed = bool(signs) or quantizer is not None
     return Segment(head, before, signed, after, source, output, bits)
 
 
-def _check_sign(quantizer: nn.Module | Quantizer, name: str) -> None:
+def _check_sign(quantizer: nn.Module | Quantizer, name: str, *, scalable: bool = False) -> None:
+    """Refuse what is not a sign at 0, or has a scale; ``scalable`` if its layer can take one in."""
     assert isinstance(quantizer, Quantizer)
     if tuple(quantizer.levels) != (-1.0, 1.0):
         raise PackError(
@@ -106,23 +107,39 @@ def _check_sign(quantizer: nn.Module | Quantizer, name: str) -> None:
             f"{name} ({type(quantizer).__name__}) cuts elsewhere than at 0; packed activations "
             "are signs: move the cut into the batch norm before it"
         )
-    if scale is not None:
+    if scale is not None and getattr(quantizer, "data_dependent", True):
         raise PackError(
             f"{name} has a scale that depends on the data, which no packed file can hold; "
             "use scale='none', the batch norm that follows absorbs it"
         )
+    if scale is not None and not scalable:
+        raise PackError(
+            f"{name} has a learned scale and stands on its own; make it the input_quantizer of the "
+            "layer that follows, whose sums can take the scale in"
+        )
+
+
+def scales_of(module: nn.Module) -> list[Tensor]:
+    """Return the scales by which a layer multiplies its sum, in the order of its forward."""
+    if not isinstance(module, LatentWeight):
+        return []
+    found: list[Tensor | None] = []
+    if module.input_quantizer is not None:
+        # Only a scale that no input changes has passed the check of its sign.
+        found.append(module.input_quantizer.split(torch.zeros(1, 1))[1])
+    if module.weight_quantizer is not None:
+        found.append(module.weight_quantizer.split(module.weight.detach())[1])
+    return [scale for scale in found if scale is not None]
 
 
 def affine_of(module: nn.Module) -> Tail:
-    """Return what a layer does to its sum: times its scale, plus its bias, as its forward does."""
-    scale = None
-    if isinstance(module, LatentWeight) and module.weight_quantizer is not None:
-        scale = module.weight_quantizer.split(module.weight.detach())[1]
+    """Return what a layer does to its sum: times its scales, plus its bias, as its forward does."""
+    scales = scales_of(module)
     bias = module.bias.detach() if isinstance(module.bias, Tensor) else None
 
     def tail(sums: Tensor) -> Tensor:
         shape = (-1, *(1,) * (sums.dim() - 2))
-        if scale is not None:
+        for scale in scales:
             sums = sums * scale.reshape(shape)
         return sums if bias is None else sums + bias.reshape(shape)
 

@@ -16,7 +16,9 @@ from coarsegrad.train import shapes
 
 DataName = Literal["mnist", "digits", "cifar10"]
 ModelName = Literal["small_cnn", "mlp", "lenet5", "vgg_small"]
-SteName = Literal["identity", "clipped_identity", "triangle", "swish_sign"]
+SteName = Literal[
+    "identity", "clipped_identity", "triangle", "swish_sign", "relu", "clipped_relu", "sigmoid"
+]
 Augmentation = Literal["none", "crop_flip"]
 CStarName = Literal["relative", "grad", "constant", "literal"]
 RuleName = Literal[

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+from torch import nn
+
+from coarsegrad import ste
+from coarsegrad.nn import LatentWeight
+from coarsegrad.train.build import build_model
+from coarsegrad.train.recipe import Recipe, SteName
+
+CLASSES = {
+    "identity": ste.Identity,
+    "clipped_identity": ste.ClippedIdentity,
+    "triangle": ste.Triangle,
+    "swish_sign": ste.SwishSign,
+    "relu": ste.ReLU,
+    "clipped_relu": ste.ClippedReLU,
+    "sigmoid": ste.Sigmoid,
+}
+
+
+@pytest.mark.parametrize("name", get_args(SteName))
+def test_a_recipes_ste_is_that_of_the_activations(name: SteName) -> None:
+    net: nn.Module = build_model(Recipe(model="mlp", ste=name))
+    found = {
+        layer.input_quantizer.ste
+        for layer in net.modules()
+        if isinstance(layer, LatentWeight) and layer.input_quantizer is not None
+    }
+    assert found == {CLASSES[name]()}
