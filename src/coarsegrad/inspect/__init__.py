@@ -3,7 +3,8 @@
 from coarsegrad.inspect.check import check
 from coarsegrad.inspect.count import Counts
 from coarsegrad.inspect.findings import Finding, Findings, NotApplied
-from coarsegrad.inspect.summary import Row, Summary, summary
+from coarsegrad.inspect.report import Row, Summary
+from coarsegrad.inspect.summary import summary
 
 __all__ = [
     "Counts", "Finding", "Findings", "NotApplied", "Row", "Summary", "check", "summary",

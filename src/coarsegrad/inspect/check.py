@@ -13,7 +13,7 @@ from coarsegrad.inspect import rules_batch, rules_ends, rules_layer, rules_optim
 from coarsegrad.inspect.findings import Finding, Findings, NotApplied
 from coarsegrad.inspect.graph import Graph, graph_of
 from coarsegrad.inspect.rules_pack import not_packable
-from coarsegrad.inspect.watch import evaluation_copy
+from coarsegrad.inspect.watch import evaluation_copy, same_random_numbers
 
 Rule = Callable[..., Iterator[Finding]]
 
@@ -64,6 +64,11 @@ def check(
     >>> len(check(small_cnn(), torch.rand(32, 1, 28, 28) * 2 - 1))
     0
     """
+    with same_random_numbers(model):
+        return _check(model, batch, optimizer)
+
+
+def _check(model: nn.Module, batch: Tensor | None, optimizer: Optimizer | None) -> Findings:
     twin = evaluation_copy(model, "check")
     graph, untraceable = _graph(twin)
     readings = None if batch is None else rules_batch.read(evaluation_copy(model, "check"), batch)

@@ -6,7 +6,8 @@ import textwrap
 from collections.abc import Sequence
 
 WIDTH = 80
-_NARROWEST = 6
+# What the first column keeps at least, and the second at most: BatchNorm2d, in full.
+_NARROWEST, _KIND = 6, 11
 
 
 def count(number: int) -> str:
@@ -22,17 +23,21 @@ def count(number: int) -> str:
 
 
 def short(name: str, width: int) -> str:
-    """Return a name in ``width`` characters; of a long one its end, which tells it apart.
+    """Return a path of modules in ``width`` characters; of a long one the end tells it apart.
 
     >>> short("features.block12.conv2", 12)
-    '…k12.conv2'
+    '…ock12.conv2'
     """
     return name if len(name) <= width else "…" + name[len(name) - width + 1 :]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> list[str]:
-    """Return the lines of a table; the first ``left`` columns lean left, the first may shrink."""
-    lines = [header, *rows]
+    """Return the lines of a table whose first ``left`` columns lean left.
+
+    The first column holds paths and gives way; the second holds kinds, cut after 11 characters.
+    """
+    cut = [line[1] if len(line[1]) <= _KIND else line[1][: _KIND - 1] + "…" for line in rows]
+    lines = [header, *([row[0], kind, *row[2:]] for row, kind in zip(rows, cut, strict=True))]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     gap = 2 if sum(widths) + 2 * (len(widths) - 1) <= WIDTH else 1
     room = WIDTH - sum(widths[1:]) - gap * (len(widths) - 1)
@@ -49,7 +54,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> li
 
 
 def wrapped(text: str, first: str = "", then: str = "") -> list[str]:
-    """Return a sentence as lines with an indent; single lines of a message stay apart no more."""
+    """Return a sentence as lines, the first and the others with their indents."""
     return textwrap.wrap(
         text, WIDTH, initial_indent=first, subsequent_indent=then, break_on_hyphens=False
     )

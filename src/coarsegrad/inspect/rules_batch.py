@@ -19,9 +19,9 @@ from coarsegrad.inspect.graph import is_batch_norm
 from coarsegrad.nn import LatentWeight
 from coarsegrad.quantizers import Quantizer
 
-#: The share of constant channels from which on a layer is reported: most of it is wasted. In
-#: trained networks some features are constant, such as those of the corners of digits.
-DEAD = 0.5
+#: The share of constant channels from which on a layer is reported: a quarter of it is wasted.
+#: Some constant features are normal, such as those of the corners of digits.
+DEAD = 0.25
 #: Samples without which a constant feature says nothing: one that is +1 on 9 of 10 samples is
 #: constant on 32 of them with probability 0.03.
 SAMPLES = 32

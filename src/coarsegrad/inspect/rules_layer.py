@@ -54,17 +54,14 @@ def data_dependent_scale(model: nn.Module) -> Iterator[Finding]:
     Source: qkeras#134, alpha="auto" at deployment; XNOR-Net's K (arXiv:1603.05279, eq. 11).
     """
     for name, quantizer in _activations(model):
-        x = torch.tensor([[-2.0, -0.6, 0.0, 0.6, 2.0]])
-        first, second = quantizer.split(x)[1], quantizer.split(2 * x)[1]
-        if first is None or second is None or torch.equal(first, second):
-            continue
-        yield Finding(
-            name,
-            "data-dependent-scale",
-            "its scale is computed from each input, which no packed file can hold",
-            "use scale='none': the batch norm that follows absorbs a scale",
-            "google/qkeras#134",
-        )
+        if _is_data_dependent(quantizer):
+            yield Finding(
+                name,
+                "data-dependent-scale",
+                "its scale is computed from each input, which no packed file can hold",
+                "use scale='none': the batch norm that follows absorbs a scale",
+                "google/qkeras#134",
+            )
 
 
 def shared_quantizer(model: nn.Module) -> Iterator[Finding]:
@@ -114,6 +111,16 @@ def frozen_latents(model: nn.Module) -> Iterator[Finding]:
                 "box, or use Sign(ste=Identity()) for weights",
                 "Courbariaux et al. 2016, arXiv:1602.02830, section 1.2",
             )
+
+
+def _is_data_dependent(quantizer: Quantizer) -> bool:
+    """Whether it says so, or, if it says nothing, whether twice the input has another scale."""
+    stated = getattr(quantizer, "data_dependent", None)
+    if stated is not None:
+        return bool(stated)
+    x = torch.tensor([[-2.0, -0.6, 0.0, 0.6, 2.0]])
+    first, second = quantizer.split(x)[1], quantizer.split(2 * x)[1]
+    return first is not None and second is not None and not torch.equal(first, second)
 
 
 def _activations(model: nn.Module) -> Iterator[tuple[str, Quantizer]]:

@@ -91,9 +91,9 @@ def misplaced_batch_norm(graph: Graph) -> Iterator[Finding]:
                 "put the batch norm before the sign",
                 "JDAI-CV/dabnn#69",
             )
-    for site in graph.sites():
-        second = graph.origin(site.fed_by)
-        if second not in norms or not has_bits(site.quantizer):
+    signed = {graph.origin(site.fed_by) for site in graph.sites() if has_bits(site.quantizer)}
+    for second in norms:
+        if second not in signed:
             continue
         between = graph.back(second.all_input_nodes[0])
         if between[-1] in norms and any(graph.role(node) == "max" for node in between):
@@ -146,7 +146,7 @@ def float_layer(graph: Graph) -> Iterator[Finding]:
     source = "larq/larq#697, larq/compute-engine#631"
     if not any(is_quantized(layer) for layer in layers):
         yield Finding(
-            type(graph.traced).__name__ if not nodes else "all layers",
+            "all layers",
             "float-layer",
             "no layer has a quantizer: this is a float network",
             "convert it with coarsegrad.nn.convert(model), or build it of coarsegrad.nn layers",

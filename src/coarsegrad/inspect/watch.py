@@ -45,7 +45,7 @@ def evaluation_copy(model: nn.Module, what: str) -> nn.Module:
 
 
 def run(model: nn.Module, x: Tensor, what: str) -> None:
-    """Run ``model`` on ``x`` where its parameters are; torch's random numbers stay untouched.
+    """Run ``model`` on ``x`` where its parameters are, without gradients.
 
     Raises:
         InputError: ``x`` is no batch, or not one that the model accepts.
@@ -56,15 +56,22 @@ def run(model: nn.Module, x: Tensor, what: str) -> None:
             f"{what} needs an example batch, a tensor of shape (N, ...) with N >= 1, got {got}"
         )
     device = next((p.device for p in model.parameters()), x.device)
-    devices = [device] if device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=devices), torch.no_grad():
+        with torch.no_grad():
             model(x.detach().to(device))
     except Exception as error:
         raise InputError(
             f"{what} needs an example batch that {type(model).__name__} accepts, got "
             f"{x.dtype} {list(x.shape)}, on which it fails with: {error}"
         ) from error
+
+
+@contextmanager
+def same_random_numbers(model: nn.Module) -> Iterator[None]:
+    """Put torch's random numbers back at the end: a run draws some, and so may a trace."""
+    devices = {p.device for p in model.parameters() if p.is_cuda}
+    with torch.random.fork_rng(devices=list(devices)):
+        yield
 
 
 def calls(model: nn.Module, x: Tensor, what: str) -> list[Call]:
@@ -96,8 +103,11 @@ def leaves(model: nn.Module) -> Iterator[nn.Module]:
         if child is not module
     }
     for module in model.modules():
-        whole = isinstance(module, (LatentWeight, Quantizer)) or not any(module.children())
-        if module not in inside and (whole or any(module.parameters(recurse=False))):
+        whole = (
+            isinstance(module, (LatentWeight, Quantizer)) or next(module.children(), None) is None
+        )
+        owns = next(module.parameters(recurse=False), None) is not None
+        if module not in inside and (whole or owns):
             yield module
 
 
