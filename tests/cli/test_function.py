@@ -34,7 +34,7 @@ BAD = [
     ),
     (
         "mynets:leaves",
-        "mynets:leaves fails with SystemExit: bye " + at('    raise SystemExit("bye")'),
+        r"fails with SystemExit: bye " + at('    raise SystemExit("bye")'),
     ),
     ("mynets:three", "needs to return a torch.nn.Module, or .module, example batch., got int"),
     ("mynets:twice", "returns an example batch of type Sequential; it needs to be a float32"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -26,7 +27,7 @@ INPUTS = {
 }
 WEIGHTS = {
     "sign": "Sign()",
-    "heaviside": "Heaviside()",
+    "heaviside": "Heaviside(ste=Identity())",
     "ternary": 'Ternary(scale="channel")',
     "none": "None",
 }
@@ -134,6 +135,8 @@ def lines(
     source: str, arguments: dict[str, str], shape: str | None, *, returns_example: bool
 ) -> str:
     """Return the Python that converts as the command does; what is a default is left out."""
+    from coarsegrad.cli.function import parse_shape
+
     module, _, function = source.partition(":")
     default = {
         "input_quantizer": INPUTS["sign"],
@@ -147,7 +150,8 @@ def lines(
     net, result = ("net, x", ", x") if returns_example else ("net", "")
     if shape is not None:
         imports = ["import torch", *imports]
-        changed["x"] = f"torch.zeros(1, {shape})"
+        sizes = ", ".join(map(str, parse_shape(shape)))
+        changed["x"] = f"torch.zeros(1, {sizes})"
     elif returns_example:
         changed["x"] = "x"
     given = "".join(f"        {key}={value},\n" for key, value in changed.items())
@@ -169,9 +173,10 @@ def _imports(code: str) -> list[str]:
     """Return the lines that import what ``code`` names from quantizers and ste."""
     rooms = {
         "quantizers": ("Heaviside", "Sign", "Ternary"),
-        "ste": ("ClippedIdentity", "ClippedReLU"),
+        "ste": ("ClippedIdentity", "ClippedReLU", "Identity"),
     }
-    found = {room: [n for n in names if f"{n}(" in code] for room, names in rooms.items()}
+    called = set(re.findall(r"\w+(?=\()", code))
+    found = {room: [n for n in names if n in called] for room, names in rooms.items()}
     return [
         f"from coarsegrad.{room} import {', '.join(names)}"
         for room, names in found.items()
@@ -195,7 +200,8 @@ The same in Python, say in bnets.py:
 Train what binary() returns, torch.save(net.state_dict(), "trained.pt"), then
 
     coarsegrad check bnets:binary --weights trained.pt{typed}
-    coarsegrad pack bnets:binary --weights trained.pt{typed} --out net.cgrad"""
+    coarsegrad pack bnets:binary --weights trained.pt{typed} \\
+        --out net.cgrad"""
 
 
 def _save(model: nn.Module, out: Path) -> None:

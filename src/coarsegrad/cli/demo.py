@@ -57,7 +57,7 @@ def demo(
         "train": train.to_dict(result, folder),
         "pack": packed,
         "verify": verify.to_dict(report, out, taken.what),
-        "compare": compared,
+        "comparison": compared,
         "bench": dataclasses.asdict(times),
     }
     end = f"packed file: {out}\nrun it without PyTorch: coarsegrad predict {out} X.npy"

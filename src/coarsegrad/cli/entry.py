@@ -59,9 +59,9 @@ UsageError: Any = typer.BadParameter.__mro__[1]
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from coarsegrad import __version__
+        from importlib.metadata import version
 
-        print(f"coarsegrad {__version__}")
+        print(f"coarsegrad {version('coarsegrad')}")
         raise typer.Exit
 
 

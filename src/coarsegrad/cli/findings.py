@@ -63,13 +63,8 @@ def versions() -> dict[str, str | None]:
     """Return each package's version; None where it is not installed."""
     import importlib.metadata
 
-    from coarsegrad import __version__
-
-    found: dict[str, str | None] = {
-        "coarsegrad": __version__,
-        "python": platform.python_version(),
-    }
-    for name in PACKAGES:
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name in ("coarsegrad", *PACKAGES):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
