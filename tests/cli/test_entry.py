@@ -168,7 +168,8 @@ def test_without_the_train_extra_it_says_what_to_install(run: Run, monkeypatch) 
 
 
 def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
-    command = [*COMMAND, "train", "digits_small_cnn", "--set", "checkpoint_every=1", "--json"]
+    command = [*COMMAND, "train", "digits_small_cnn", "--json",
+               "--set", "model=mlp", "--set", "checkpoint_every=1"]  # fmt: skip
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True,
                                stdout=subprocess.PIPE)  # fmt: skip
     while not (tmp_path / "runs/digits_small_cnn/last.ckpt").exists():

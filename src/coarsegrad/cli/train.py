@@ -34,7 +34,10 @@ def train(
         typer.Option("--run", metavar="FOLDER", help="The run folder [default: runs/RECIPE]."),
     ] = None,
     change: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value.")
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a value of the recipe; repeatable."
+        ),
     ] = None,
     seeds: Annotated[
         int | None,

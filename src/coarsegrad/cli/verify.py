@@ -19,7 +19,7 @@ def verify(
     source: SourceName,
     file: Annotated[
         Path | None,
-        typer.Argument(metavar="[FILE]", help="The packed file [default: RUN/model.cgrad]."),
+        typer.Argument(metavar="FILE", help="The packed file [default: RUN/model.cgrad]."),
     ] = None,
     weights: Weights = None,
     as_built: AsBuilt = False,
