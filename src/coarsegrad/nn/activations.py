@@ -8,10 +8,14 @@ from torch import fx, nn
 
 from coarsegrad.nn.draft import Draft
 from coarsegrad.nn.flow import End
-from coarsegrad.nn.kinds import is_one_signed
+from coarsegrad.nn.kinds import called, is_one_signed
 from coarsegrad.nn.latent import LatentWeight
 from coarsegrad.nn.plan import Change
 from coarsegrad.quantizers import Quantizer
+
+# Functions of values that are not below zero which keep them so; and functions that make them so.
+_KEEP_SIGNS = ("add", "add_", "iadd", "mul", "mul_", "imul", "multiply", "div", "div_", "truediv")
+_POSITIVE = ("softmax", "exp", "abs")
 
 
 def few_levels(quantizer: Quantizer | None) -> bool:
@@ -32,8 +36,8 @@ def remove_activations(
         input_of: the input quantizer of each layer that will be converted.
 
     Returns:
-        The activations that go; and the quantized inputs that would never see a -1, since an
-        activation before them stays for the sake of something else, with its name.
+        The activations that go; and the quantized inputs that would never see a -1, since what
+        stays before them is never below zero, with the name of what feeds each.
     """
 
     def quantizer(node: fx.Node) -> Quantizer | None:
@@ -50,13 +54,13 @@ def remove_activations(
         for node in nodes
     }
     gone = _gone(draft, nodes, ends)
-    starved: dict[fx.Node, str] = {}
-    for node in nodes:
-        if node not in gone and is_one_signed(node, draft.traced.root):
-            for end in ends[node]:
-                found = quantizer(end.node) if end.reach == "sign" else None
-                if found is not None and min(found.levels) < 0:
-                    starved[end.node] = draft.flow.name(node)
+    never_negative = _never_negative(draft, gone)
+    starved = {
+        node: draft.flow.name(node.all_input_nodes[0])
+        for node in draft.traced.graph.nodes
+        if node.all_input_nodes and node.all_input_nodes[0] in never_negative
+        if (found := quantizer(node)) is not None and few_levels(found) and min(found.levels) < 0
+    }
     for uses in _by_object(draft, nodes):
         _note(draft, uses, gone, starved, ends)
     return gone, starved
@@ -74,6 +78,25 @@ def _gone(draft: Draft, nodes: list[fx.Node], ends: dict[fx.Node, list[End]]) ->
         for node in line
         if all(ends[run] and all(_is_quantized(end) for end in ends[run]) for run in line)
     }
+
+
+def _never_negative(draft: Draft, gone: set[fx.Node]) -> set[fx.Node]:
+    """Return the nodes whose values are never below zero once ``gone`` is gone."""
+    found: set[fx.Node] = set()
+    for node in draft.traced.graph.nodes:
+        kind = draft.flow.kinds[node]
+        sources = [s for s in node.all_input_nodes if draft.flow.kinds[s] != "sizes"]
+        carried = bool(sources) and all(source in found for source in sources)
+        if kind == "activation" and node not in gone:
+            never = carried or is_one_signed(node, draft.traced.root)
+        elif kind == "join":
+            numbers = [a for a in node.args if isinstance(a, (int, float))]
+            never = carried and called(node) in _KEEP_SIGNS and min(numbers, default=0) >= 0
+        else:
+            never = (carried and kind in ("pass", "activation")) or called(node) in _POSITIVE
+        if never:
+            found.add(node)
+    return found
 
 
 def _is_quantized(end: End) -> bool:

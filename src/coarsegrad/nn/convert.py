@@ -18,7 +18,8 @@ from coarsegrad.nn.flow import Flow
 from coarsegrad.nn.latent import LatentWeight
 from coarsegrad.nn.norms import freeze_idle_biases, insert_input_norms, insert_norms
 from coarsegrad.nn.plan import Change, Plan
-from coarsegrad.nn.trace import example_ranks, trace
+from coarsegrad.nn.ranks import ranks
+from coarsegrad.nn.trace import trace
 from coarsegrad.quantizers import Quantizer, Sign
 from coarsegrad.ste import ClippedIdentity, Identity
 
@@ -98,15 +99,15 @@ def convert(
     skipped = _skipped(model, layers, [skip] if isinstance(skip, str) else list(skip))
     traced = trace(model)
     draft = Draft(model, traced, Flow(traced))
-    ranks = {} if x is None else example_ranks(traced, x)
+    known = ranks(draft.flow, x)
     uses = _uses(draft, layers)
     choices = _choices(draft, layers, uses, skipped, (first, last), (inputs, weights))
     made = _exchange(draft, layers, choices, inputs, weights)
     fed = {n: inputs if c.inputs else None for name, c in choices.items() for n in uses[name]}
     gone, starved = remove_activations(draft, fed)
     summed = {name: uses[name] for name, choice in choices.items() if choice.weights}
-    insert_input_norms(draft, starved, ranks)
-    idle = insert_norms(draft, summed, gone, ranks)
+    insert_input_norms(draft, starved, known)
+    idle = insert_norms(draft, summed, gone, known)
     draft.generate_forwards()
     freeze_idle_biases(draft, idle, made)
     if dry_run:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import fx, nn
 
-from coarsegrad.nn.kinds import Kind, kinds_of
+from coarsegrad.nn.kinds import Kind, called, kinds_of
 from coarsegrad.nn.trace import Traced
 
 Reach = Literal["sign", "normed sign", "shortcut", "float layer", "output", "other"]
@@ -135,71 +135,15 @@ class Flow:
                 return None
         return norms or None
 
-    def rank(self, node: fx.Node, known: dict[fx.Node, int]) -> int | None:
-        """Return the number of dimensions of a node's result, or None if nothing tells it.
-
-        Args:
-            node: the node.
-            known: ranks of an example batch; may be empty.
-        """
-        while node not in known:
-            module = self.traced.module(node)
-            settled = _settled_rank(node, module)
-            if settled is not None:
-                return settled
-            kind = self.kinds[node]
-            kept = kind in ("weighted", "norm", "activation", "join")
-            if not kept and not (kind == "pass" and _keeps_rank(node, module)):
-                return None
-            node = node.all_input_nodes[0]
-        return known[node]
-
 
 _REACH: dict[Kind, Reach] = {"join": "shortcut", "weighted": "float layer", "output": "output"}
-
-
-def _called(node: fx.Node) -> str:
-    """Return the plain name of a function or method."""
-    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
 
 
 def _keeps_shifts(node: fx.Node, module: nn.Module | None) -> bool:
     """Whether adding a number to a channel adds it to the result's channel too."""
     if module is None:
-        return _called(node) in ("flatten", "view", "reshape", "max_pool2d")
+        return called(node) in ("flatten", "view", "reshape", "max_pool2d")
     if isinstance(module, nn.AvgPool2d):
         return module.padding in (0, (0, 0)) or not module.count_include_pad
     kept = (nn.Identity, nn.MaxPool2d, nn.AdaptiveMaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten)
     return isinstance(module, kept)
-
-
-def _settled_rank(node: fx.Node, module: nn.Module | None) -> int | None:
-    """Return the rank that an operation alone settles, for batches."""
-    if isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d)):
-        return 4
-    if isinstance(module, nn.Flatten) and (module.start_dim, module.end_dim) == (1, -1):
-        return 2
-    if module is not None:
-        return None
-    if _called(node) == "flatten" and (node.args[1:] == (1,) or node.kwargs == {"start_dim": 1}):
-        return 2
-    if _called(node) in ("view", "reshape"):
-        sizes = node.args[1:]
-        return len(sizes[0]) if isinstance(sizes[0], (tuple, list)) else len(sizes)
-    return None
-
-
-_SAME_RANK = frozenset({
-    "adaptive_avg_pool1d", "adaptive_avg_pool2d", "avg_pool1d", "avg_pool2d", "cat", "chunk",
-    "clone", "contiguous", "dropout", "max_pool1d", "max_pool2d", "pad", "permute", "roll",
-    "split", "transpose",
-})  # fmt: skip
-
-
-def _keeps_rank(node: fx.Node, module: nn.Module | None) -> bool:
-    """Whether a pool, a dropout or a reshaping gives as many dimensions as it takes."""
-    if module is not None:
-        return not isinstance(module, (nn.Flatten, nn.Unflatten))
-    if _called(node) == "getitem":
-        return _called(node.all_input_nodes[0]) in ("chunk", "split")
-    return _called(node) in _SAME_RANK

@@ -149,8 +149,12 @@ def is_inplace(node: fx.Node, root: nn.Module) -> bool:
     """Whether an activation overwrites its input."""
     if node.op == "call_module":
         return bool(getattr(root.get_submodule(str(node.target)), "inplace", False))
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    return name.endswith("_") or node.kwargs.get("inplace") is True or True in node.args[1:]
+    return called(node).endswith("_") or node.kwargs.get("inplace") is True or True in node.args[1:]
+
+
+def called(node: fx.Node) -> str:
+    """Return the plain name of the function or method that a node calls."""
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
 
 
 def input_of(node: fx.Node) -> fx.Node:

@@ -11,10 +11,11 @@ from torch import Tensor, fx, nn
 from coarsegrad.nn.draft import Draft
 from coarsegrad.nn.edits import Freeze
 from coarsegrad.nn.plan import Change
+from coarsegrad.nn.ranks import Rank
 
 
 def insert_norms(
-    draft: Draft, uses: dict[str, list[fx.Node]], gone: set[fx.Node], ranks: dict[fx.Node, int]
+    draft: Draft, uses: dict[str, list[fx.Node]], gone: set[fx.Node], ranks: dict[fx.Node, Rank]
 ) -> dict[str, list[str]]:
     """Note a batch norm behind each layer whose sums reach something without one.
 
@@ -22,7 +23,7 @@ def insert_norms(
         draft: the conversion in the making.
         uses: layers with quantized weights, and the nodes that call each.
         gone: activations that will be removed.
-        ranks: numbers of dimensions for an example batch; may be empty.
+        ranks: numbers of dimensions.
 
     Returns:
         For each layer whose bias only meets batch norms, their names.
@@ -40,7 +41,7 @@ def insert_norms(
                 assert isinstance(layer, (nn.Conv2d, nn.Linear))
                 reach = ", ".join(dict.fromkeys(ends))
                 why = f"the sums of {name} reach {reach} without a norm"
-                norm = (layer.weight.shape[0], draft.flow.rank(node, ranks), why)
+                norm = (layer.weight.shape[0], ranks.get(node), why)
                 done[line] = _insert(draft, layer, node, norm, before=False)
             inserted = done.get(line)
             found = draft.flow.norms_behind(node, gone) if inserted is None else [inserted]
@@ -51,49 +52,56 @@ def insert_norms(
 
 
 def insert_input_norms(
-    draft: Draft, starved: dict[fx.Node, str], ranks: dict[fx.Node, int]
+    draft: Draft, starved: dict[fx.Node, str], ranks: dict[fx.Node, Rank]
 ) -> None:
-    """Note a batch norm before each quantized input that an activation leaves without a -1.
+    """Note a batch norm before each quantized input that would never see a -1.
 
     Args:
         draft: the conversion in the making.
-        starved: the nodes, and the activation before each.
-        ranks: numbers of dimensions for an example batch; may be empty.
+        starved: the nodes, and the name of what feeds each.
+        ranks: numbers of dimensions.
     """
     done: set[tuple[str, int]] = set()
-    for node, activation in starved.items():
+    for node, source in starved.items():
         place = draft.traced.place(node)
         if (place.owner, place.number) in done:
             continue
         done.add((place.owner, place.number))
-        why = f"{activation} stays, and leaves no -1 for the quantized input of {node.target}"
+        why = f"{source}, never below 0, would leave no -1 for the quantized input of {node.target}"
         layer = draft.original(node) if node.op == "call_module" else None
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             size = layer.weight.shape[1] * getattr(layer, "groups", 1)
-            rank = draft.flow.rank(node.all_input_nodes[0], ranks)
+            rank = ranks.get(node.all_input_nodes[0])
             _insert(draft, layer, node, (size, rank, why), before=True)
+        else:
+            what = "no norm before it"
+            draft.kept.append(Change(draft.flow.name(node), what, what, f"{why}: add a norm"))
 
 
 def _insert(
     draft: Draft,
     layer: nn.Conv2d | nn.Linear,
     node: fx.Node,
-    norm: tuple[int, int | None, str],
+    norm: tuple[int, Rank, str],
     *,
     before: bool,
 ) -> str:
     """Note one batch norm (channels, rank, reason); return its name, or "" where none fits."""
     channels, rank, why = norm
-    if isinstance(layer, nn.Linear) and rank not in (2, None):
+    if isinstance(layer, nn.Linear) and rank not in (2, "input"):
         missing = f"no norm {'before' if before else 'behind'} it"
-        why += f"; its values have {rank} dimensions, which BatchNorm1d would misread"
+        why += (
+            "; how many dimensions its values have is not told: pass x=batch"
+            if rank is None
+            else f"; BatchNorm1d would misread their {rank} dimensions: add a norm that fits"
+        )
         draft.kept.append(Change(str(node.target), missing, missing, why))
         return ""
     kind = nn.BatchNorm2d if isinstance(layer, nn.Conv2d) else nn.BatchNorm1d
     made = kind(channels, device=layer.weight.device, dtype=layer.weight.dtype)
     where = draft.insert_norm(node, made.train(layer.training), before=before)
-    if isinstance(layer, nn.Linear) and rank is None:
-        why += "; right for (N, C), pass x=batch to have it checked"
+    if isinstance(layer, nn.Linear) and rank == "input":
+        why += "; right for a model fed (N, C), pass x=batch to check"
     draft.changes.append(Change(where, "nothing", f"{kind.__name__}({channels})", why))
     return where
 
@@ -113,7 +121,7 @@ def freeze_idle_biases(
         if not isinstance(bias, Tensor) or not bias.requires_grad or _is_tied(draft.model, bias):
             continue
         draft.edits.append(Freeze(layers[name]))
-        why = f"{', '.join(dict.fromkeys(norms))} subtracts it again"
+        why = f"idle: subtracted again by {', '.join(dict.fromkeys(norms))}"
         draft.changes.append(Change(f"{name}.bias", "trained", "frozen", why))
 
 

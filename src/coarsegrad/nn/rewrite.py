@@ -102,11 +102,13 @@ def constant_argument(value: object, expected: object, name: str, where: str) ->
 
     >>> constant_argument(None, None, "mask", "Block")
     """
-    if value is expected or value == expected or isinstance(value, fx.Proxy):
+    # While it is traced, a forward is given proxies; a tensor has no truth to compare.
+    if isinstance(value, fx.Proxy) or (type(value) is type(expected) and value == expected):
         return
+    got = repr(value) if isinstance(value, _PLAIN) else f"a {type(value).__name__}"
     raise ConvertError(
-        f"{where}.forward was converted for {name}={expected!r}, got {value!r}; undo the plan, or "
-        "make another converted model for that value"
+        f"{where}.forward was converted for {name}={expected!r}, got {got}; undo the plan, or make "
+        "another converted model for that value"
     )
 
 

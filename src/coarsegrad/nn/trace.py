@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
 
 from coarsegrad.errors import ConvertError
@@ -277,34 +276,3 @@ def _name_overwritten(graph: fx.Graph, root: nn.Module) -> None:
             source = input_of(node)
             for user in [u for u in source.users if order[u] > order[node]]:
                 user.replace_input_with(source, node)
-
-
-def example_ranks(traced: Traced, x: Tensor | tuple[Tensor, ...]) -> dict[fx.Node, int]:
-    """Return the number of dimensions of every tensor for an example batch.
-
-    Raises:
-        ConvertError: the model does not accept the batch.
-    """
-    batches = x if isinstance(x, tuple) else (x,)
-    recorder = _Ranks(traced.root.eval(), graph=traced.graph)
-    try:
-        with torch.no_grad():
-            recorder.run(*batches)
-    except Exception as error:
-        raise ConvertError(
-            f"convert needs x to be a batch that the model accepts, got "
-            f"{[list(batch.shape) for batch in batches]}, on which it fails with: {error}"
-        ) from error
-    return recorder.ranks
-
-
-class _Ranks(fx.Interpreter):
-    def __init__(self, module: nn.Module, graph: fx.Graph) -> None:
-        super().__init__(module, graph=graph)
-        self.ranks: dict[fx.Node, int] = {}
-
-    def run_node(self, n: fx.Node) -> Any:
-        result = super().run_node(n)
-        if isinstance(result, Tensor):
-            self.ranks[n] = result.dim()
-        return result
