@@ -11,7 +11,7 @@ endif
 INSTALLED := $(VENV)/.installed
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find native -type f)
 
-.PHONY: demo test test-pure test-slow lint tune tune-cifar cifar10 study study-report accuracy bench-runtime bench-kernels bench-optim native-asan clean
+.PHONY: demo test test-pure test-slow lint tune tune-cifar cifar10 study study-report accuracy bench-runtime bench-kernels bench-optim native-asan wheel clean
 
 demo: $(INSTALLED)  ## train, pack, verify and compare a binary network; a few minutes
 	$(RUN)/coarsegrad demo
@@ -66,6 +66,10 @@ bench-optim: $(INSTALLED)  ## the optimizers' speed table, pass or short per row
 
 native-asan: $(INSTALLED)  ## native tests under ASan and UBSan, eight threads under TSan
 	PATH="$(abspath $(RUN)):$$PATH" PYTHON=$(abspath $(RUN))/python native/tests/sanitize.sh
+
+wheel: $(INSTALLED)  ## dist/*.whl, for this Python on this kind of machine
+	$(RUN)/python -m pip wheel -q --no-deps -w dist .
+	ls -s1 --block-size=1K dist/*.whl
 
 $(INSTALLED): $(SOURCES)
 	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)

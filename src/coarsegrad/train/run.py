@@ -197,7 +197,10 @@ def load_run(folder: str | Path, *, averaged: bool = False) -> tuple[Recipe, nn.
             {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
         )
         values = saved["callbacks"][AverageLatents.__qualname__]["values"] if averaged else {}
-    except (RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:
+        # Of a damaged file torch raises whatever its unpickler stumbles over: struct.error, ...
         raise TrainError(
             f"{checkpoint} does not hold the weights of {recipe_file}'s {recipe.model}: it is "
             f"damaged, or one of the two was exchanged ({error}); train again"
