@@ -6,8 +6,9 @@ such proxy, chosen independently of the forward map: ``Sign(ste=ClippedIdentity(
 
 Assumption 2 (Long, Yin, Xin 2020, arXiv:2011.11256) is the condition under which the coarse
 gradient provably trains a two-layer network: g(x) = 0 for x <= 0 and
-0 < delta <= g'(x) <= delta~ < inf on (0, B]. The two-sided proxies that fit a sign all fail
-its first half; ``assumption2`` says so, with the constants.
+0 < delta <= g'(x) <= delta~ < inf on (0, B]. ``ReLU`` meets it for every B, ``ClippedReLU`` up
+to its ceiling. The two-sided proxies that fit a sign all fail its first half; ``assumption2``
+says so, with the constants.
 """
 
 from __future__ import annotations
@@ -139,6 +140,101 @@ class Triangle(CoarseDerivative):
         """Return (False, max(0, 2 - 2 bound), 2); the supremum 2 is not attained."""
         _check_bound(bound)
         return Assumption2(False, max(0.0, 2 - 2 * bound), 2.0)
+
+
+@final
+@dataclass(frozen=True)
+class ReLU(CoarseDerivative):
+    r"""The rectifier: g(x) = max(x, 0), g'(x) = 1{x > 0}.
+
+    The proxy of a quantized ReLU such as ``Heaviside`` (Yin et al. 2019, arXiv:1903.05662;
+    Long, Yin, Xin 2020, arXiv:2011.11256). No gradient passes where x <= 0.
+
+    >>> ReLU().derivative(torch.tensor([-1.0, 0.0, 0.5, 3.0]))
+    tensor([0., 0., 1., 1.])
+    """
+
+    def proxy(self, x: Tensor) -> Tensor:
+        """Return max(x, 0)."""
+        return x.clamp(min=0)
+
+    def derivative(self, x: Tensor) -> Tensor:
+        """Return 1 where x > 0, else 0."""
+        return (x > 0).to(x.dtype)
+
+    def assumption2(self, bound: float) -> Assumption2:
+        """Return (True, 1, 1): it holds for every bound."""
+        _check_bound(bound)
+        return Assumption2(True, 1.0, 1.0)
+
+
+@final
+@dataclass(frozen=True)
+class ClippedReLU(CoarseDerivative):
+    r"""The clipped rectifier: g(x) = clamp(x, 0, c), g'(x) = 1{0 < x <= c}.
+
+    Cai et al. 2017 (HWGQ), arXiv:1702.00953, sec. 4.2; Long, Yin, Xin 2020, arXiv:2011.11256.
+
+    Args:
+        ceiling: c > 0, from which on g is flat.
+
+    Raises:
+        ValueError: ``ceiling`` is not positive and finite.
+
+    >>> ClippedReLU().derivative(torch.tensor([-1.0, 0.0, 0.5, 1.0, 1.5]))
+    tensor([0., 0., 1., 1., 0.])
+    """
+
+    ceiling: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (self.ceiling > 0 and math.isfinite(self.ceiling)):
+            raise ValueError(
+                f"ClippedReLU needs a finite ceiling > 0, got {self.ceiling!r}; the paper uses 1"
+            )
+
+    def proxy(self, x: Tensor) -> Tensor:
+        """Return clamp(x, 0, c)."""
+        # float16 ends at 65504, and torch refuses to clamp at what a dtype cannot hold.
+        return x.clamp(0, min(self.ceiling, torch.finfo(x.dtype).max))
+
+    def derivative(self, x: Tensor) -> Tensor:
+        """Return 1 where 0 < x <= c, else 0."""
+        return ((x > 0) & (x <= self.ceiling)).to(x.dtype)
+
+    def assumption2(self, bound: float) -> Assumption2:
+        """Return (bound <= c, 1 if bound <= c else 0, 1)."""
+        _check_bound(bound)
+        holds = bound <= self.ceiling
+        return Assumption2(holds, 1.0 if holds else 0.0, 1.0)
+
+
+@final
+@dataclass(frozen=True)
+class Sigmoid(CoarseDerivative):
+    r"""The logistic function: g(x) = s(x) = 1 / (1 + e^-x), g'(x) = s(x)(1 - s(x)).
+
+    The proxy of a binary unit in Bengio et al. 2013, arXiv:1308.3432. Its derivative is at most
+    1/4, so that gradients shrink from layer to layer unless batch norm follows.
+
+    >>> Sigmoid().derivative(torch.tensor([-2.0, 0.0, 2.0]))
+    tensor([0.1050, 0.2500, 0.1050])
+    """
+
+    def proxy(self, x: Tensor) -> Tensor:
+        """Return s(x)."""
+        return torch.sigmoid(x)
+
+    def derivative(self, x: Tensor) -> Tensor:
+        """Return s(x)(1 - s(x))."""
+        # 1 - s(x) = s(-x), written so to keep the tail when s rounds to 1.
+        return torch.sigmoid(x) * torch.sigmoid(-x)
+
+    def assumption2(self, bound: float) -> Assumption2:
+        """Return (False, s(bound)(1 - s(bound)), 1/4): g(0) = 1/2; the 1/4 is not attained."""
+        _check_bound(bound)
+        tail = math.exp(-bound)
+        return Assumption2(False, tail / (1 + tail) ** 2, 0.25)
 
 
 # u* minimises h(u) = (2 - u tanh(u/2)) / (1 + cosh u) on u > 0: the dip of SwishSign's derivative.

@@ -139,7 +139,9 @@ def test_refuses_what_is_no_quantizer(bad: object) -> None:
 
 
 def test_refuses_a_channel_scale_on_the_input() -> None:
-    with pytest.raises(ValueError, match="input_quantizer with scale='channel'"):
+    with pytest.raises(
+        ValueError, match=r"weights only, Sign.*scale='channel'.*allowed here: one scale"
+    ):
         Conv2d(2, 2, 3, input_quantizer=signs("channel"))
 
 

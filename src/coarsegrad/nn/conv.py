@@ -18,8 +18,8 @@ _Size = int | tuple[int, int]
 class Conv2d(LatentWeight, torch.nn.Conv2d):
     r"""``torch.nn.Conv2d`` on quantized operands: y = alpha (q_x(x) * q_w(W)) + b.
 
-    Arguments, shapes and state_dict keys are torch's: x is (N, C_in, H, W), y is
-    (N, C_out, H', W'), in x's dtype.
+    Arguments, shapes and state_dict keys are torch's, and a learned scale's key is added: x is
+    (N, C_in, H, W), y is (N, C_out, H', W'), in x's dtype.
 
     Args:
         in_channels: channels of x.
@@ -41,7 +41,8 @@ class Conv2d(LatentWeight, torch.nn.Conv2d):
     Raises:
         TypeError: a quantizer that is not one (a class instead of an instance, a string).
         ValueError: ``pad_value`` is not 0, 1 or -1 or meets another ``padding_mode`` than
-            ``"zeros"``; an input quantizer with ``scale="channel"``.
+            ``"zeros"``; an input quantizer that is for weights only, such as one with
+            ``scale="channel"``; a scale learned for another number of channels.
 
     >>> from coarsegrad.quantizers import Sign
     >>> layer = Conv2d(3, 8, 3, padding=1, weight_quantizer=Sign(scale="channel"))

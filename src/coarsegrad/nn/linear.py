@@ -15,8 +15,8 @@ from coarsegrad.quantizers import Quantizer
 class Linear(LatentWeight, torch.nn.Linear):
     r"""``torch.nn.Linear`` on quantized operands: y = alpha (q_x(x) q_w(W)^T) + b.
 
-    Arguments, shapes and state_dict keys are torch's: x is (..., in_features), y is
-    (..., out_features), in x's dtype.
+    Arguments, shapes and state_dict keys are torch's, and a learned scale's key is added: x is
+    (..., in_features), y is (..., out_features), in x's dtype.
 
     Args:
         in_features: size of each input sample.
@@ -29,7 +29,8 @@ class Linear(LatentWeight, torch.nn.Linear):
 
     Raises:
         TypeError: a quantizer that is not one (a class instead of an instance, a string).
-        ValueError: an input quantizer with ``scale="channel"``.
+        ValueError: an input quantizer that is for weights only, such as one with
+            ``scale="channel"``; a scale learned for another number of channels.
 
     >>> from coarsegrad.quantizers import Sign
     >>> Linear(4, 2, bias=False, weight_quantizer=Sign())

@@ -19,6 +19,9 @@ _STES: dict[str, type[ste.CoarseDerivative]] = {
     "clipped_identity": ste.ClippedIdentity,
     "triangle": ste.Triangle,
     "swish_sign": ste.SwishSign,
+    "relu": ste.ReLU,
+    "clipped_relu": ste.ClippedReLU,
+    "sigmoid": ste.Sigmoid,
 }
 
 

@@ -15,7 +15,9 @@ from coarsegrad.errors import RecipeError, nearest
 
 DataName = Literal["mnist", "digits"]
 ModelName = Literal["small_cnn", "mlp"]
-SteName = Literal["identity", "clipped_identity", "triangle", "swish_sign"]
+SteName = Literal[
+    "identity", "clipped_identity", "triangle", "swish_sign", "relu", "clipped_relu", "sigmoid"
+]
 CStarName = Literal["relative", "grad", "constant", "literal"]
 RuleName = Literal[
     "bamsprod", "adabound", "amsbound", "clipped_sgd", "normalized_sgd", "adam", "amsgrad", "sgdm"

@@ -53,7 +53,9 @@ def test_refuses_a_class_instead_of_an_instance() -> None:
 
 
 def test_refuses_an_unknown_scale() -> None:
-    with pytest.raises(ValueError, match=r"one of none, tensor, channel, got 'chanel'.*'channel'"):
+    with pytest.raises(
+        ValueError, match=r"one of none, tensor, channel, learned, got 'chanel'.*'channel'"
+    ):
         Sign(scale="chanel")  # type: ignore[arg-type]
 
 
