@@ -29,7 +29,7 @@ def page() -> str:
 def _command(command, name: str, above: click.Context) -> str:  # type: ignore[no-untyped-def]
     context = click.Context(command, info_name=name, parent=above)
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    lines = [f"## {name}\n", f"```text\n{usage}\n```\n", f"{inspect.cleandoc(command.help or '')}\n"]
+    lines = [f"## {name}\n", f"```text\n{usage}\n```\n", inspect.cleandoc(command.help) + "\n"]
     rows = [_row(parameter, context) for parameter in command.get_params(context)]
     lines += ["| | | default |", "|---|---|---|", *rows, ""]
     return "\n".join(lines)

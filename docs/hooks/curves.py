@@ -30,7 +30,7 @@ X = torch.arange(-250, 251) / 125  # 0 is one of them
 HIGHEST = 2.4  # steeper derivatives are cut off, and say so, lest they flatten all others
 COLUMNS = 4
 STYLE = {
-    "font.family": "DejaVu Sans", "font.size": 8, "axes.titlesize": 8, "axes.linewidth": 0.6,
+    "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 9, "axes.linewidth": 0.6,
     "xtick.major.size": 0, "ytick.major.size": 0, "svg.hashsalt": "coarsegrad",
     "lines.solid_capstyle": "round",
 }  # fmt: skip
@@ -52,6 +52,14 @@ class Panel:
     title: str
     curves: tuple[Curve, ...]
     proxy: NDArray[Any] | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure and what stands below it."""
+
+    figure: Figure
+    caption: str
 
 
 def stes() -> list[ste.CoarseDerivative]:
@@ -84,10 +92,11 @@ def ste_panels() -> list[Panel]:
 
 def quantizer_panels(quantizer: type[torch.nn.Module]) -> list[Panel]:
     """Return a panel per coarse derivative under this forward map."""
-    return [
-        Panel(_title(derivative), _measure(quantizer(ste=derivative), X), derivative.proxy(X).numpy())
-        for derivative in stes()
-    ]  # fmt: skip
+    panels = []
+    for derivative in stes():
+        curves = _measure(quantizer(ste=derivative), X)
+        panels.append(Panel(_title(derivative), curves, derivative.proxy(X).numpy()))
+    return panels
 
 
 def scale_panels(quantizer: type[torch.nn.Module]) -> list[Panel]:
@@ -173,7 +182,7 @@ def _slope(axes: Axes, panel: Panel) -> None:
         axes.plot(curve.x, curve.slope, color=LIGHT["slope"], lw=1.5 - 0.6 * i, zorder=4 - i)
     peak = max(float(curve.slope.max()) for curve in panel.curves)
     if peak > HIGHEST:
-        axes.text(1.95, HIGHEST - 0.1, f"up to {peak:.3g}", ha="right", va="top", fontsize=7,
+        axes.text(1.95, HIGHEST - 0.1, f"up to {peak:.3g}", ha="right", va="top", fontsize=8,
                   color=LIGHT["slope"])  # fmt: skip
 
 
@@ -182,7 +191,7 @@ def _dress(axes: Axes, label: str, *, first: bool, low: float, high: float) -> N
     axes.set_ylim(low, high)
     axes.set_xticks([-2, -1, 0, 1, 2])
     axes.set_yticks([-1, 0, 1] if low < -1 else [0, 1, 2])
-    axes.tick_params(colors=LIGHT["ink"], labelsize=7, pad=3)
+    axes.tick_params(colors=LIGHT["ink"], labelsize=8, pad=3)
     axes.grid(color=LIGHT["grid"], lw=0.6, zorder=0)
     axes.axhline(0, color=LIGHT["grid"], lw=1.1, zorder=1)
     axes.axvline(0, color=LIGHT["grid"], lw=1.1, zorder=1)
@@ -207,12 +216,24 @@ def svg(figure: Figure, colours: dict[str, str]) -> str:
     return text
 
 
-def pictures() -> dict[str, dict[str, Figure]]:
-    """Return the figures of each room, by file name."""
-    found = {"ste": {"ste": draw(ste_panels(), "g(x)", "g′(x)")}, "quantizers": {}}
+def pictures() -> dict[str, dict[str, Picture]]:
+    """Return the pictures of each room, by file name."""
+    whole = "Every coarse derivative: its proxy g above, its derivative g′ below."
+    found = {
+        "ste": {"ste": Picture(draw(ste_panels(), "g(x)", "g′(x)"), whole)},
+        "quantizers": {},
+    }
     for quantizer in quantizer_classes():
         name = quantizer.__name__
-        found["quantizers"][name] = draw(quantizer_panels(quantizer), "q(x)", "coarse ∂q/∂x")
+        figure = draw(quantizer_panels(quantizer), "q(x)", "coarse ∂q/∂x")
+        found["quantizers"][name] = Picture(figure, (
+            f"{name} with every coarse derivative. Above: what the forward pass computes; dashed, "
+            "the proxy g. Below: what the backward pass uses for its slope."
+        ))  # fmt: skip
         if scales := scale_panels(quantizer):
-            found["quantizers"][f"{name}-scales"] = draw(scales, "q(w)", "coarse ∂q/∂w")
+            figure = draw(scales, "q(w)", "coarse ∂q/∂w")
+            found["quantizers"][f"{name}-scales"] = Picture(figure, (
+                f"{name}'s scales on a weight of two output channels: one with w in [-2, 2], one, "
+                "drawn thin, with w in [-0.5, 0.5]. The coarse derivative is ClippedIdentity's."
+            ))  # fmt: skip
     return found

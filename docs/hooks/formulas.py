@@ -23,12 +23,12 @@ _INK = "#010203"  # a colour nobody else uses; becomes currentColor
 
 
 def formula(tex: str) -> str:
-    """Return ``tex`` as an inline SVG in the colour of the text around it.
+    r"""Return ``tex`` as an inline SVG in the colour of the text around it.
 
     Raises:
         ValueError: matplotlib cannot read the formula.
 
-    >>> formula(r"\\alpha > 0").startswith('<div class="formula" role="img"')
+    >>> formula(r"\alpha > 0").startswith('<div class="formula" role="img"')
     True
     """
     buffer = io.StringIO()
@@ -107,7 +107,7 @@ def _paragraph(lines: list[str], start: int) -> int:
 class Formulas(Extension):
     """The extension."""
 
-    def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802
+    def extendMarkdown(self, md: Markdown) -> None:
         """Register ahead of pymdownx.superfences, whose priority is 25."""
         md.preprocessors.register(_Prose(md), "coarsegrad-prose", 27)
 

@@ -27,7 +27,7 @@ def rooms() -> list[str]:
     rows = re.findall(r"^\| (`.*?) \|", (ROOT / "ARCHITECTURE.md").read_text(), re.MULTILINE)
     order = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
     found = [m.name for m in pkgutil.iter_modules(coarsegrad.__path__) if m.name[0] != "_"]
-    return sorted(found, key=lambda room: (order.index(room) if room in order else len(order)))
+    return sorted(found, key=lambda room: order.index(room) if room in order else len(order))
 
 
 def names(room: str) -> list[Name]:

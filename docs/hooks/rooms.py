@@ -19,21 +19,11 @@ def documented() -> list[str]:
     return [room for room in public.rooms() if room not in WITHOUT_PAGE]
 
 
-def page(room: str, pictures: dict[str, object]) -> str:
+def page(room: str, pictures: dict[str, str]) -> str:
     """Return a room's page as Markdown: its docstring, then every public name."""
     parts = [f"# {room}\n", _directive(f"coarsegrad.{room}", whole=False)]
-    if room in pictures:  # one picture of the whole room
-        parts.append(_picture(room, "Every coarse derivative: its proxy g above, g′ below."))
-    for name in public.names(room):
-        parts.append(_directive(name.path, whole=True))
-        if name.name in pictures:
-            parts.append(_picture(name.name, f"{name.name} with every coarse derivative: "
-                                  "the forward map (dashed: the proxy g) above, below what the "
-                                  "backward pass uses instead of its slope."))  # fmt: skip
-        if f"{name.name}-scales" in pictures:
-            parts.append(_picture(f"{name.name}-scales", f"{name.name}'s scales on a weight of two "
-                                  "output channels, w in [-2, 2] and (thin) in [-0.5, 0.5]; "
-                                  "ClippedIdentity."))  # fmt: skip
+    parts += [_picture(name, caption) for name, caption in pictures.items()]
+    parts += [_directive(name.path, whole=True) for name in public.names(room)]
     return "\n".join(parts)
 
 
@@ -63,14 +53,15 @@ def on_files(files, *, config):  # type: ignore[no-untyped-def]
     """Add the pages and the pictures."""
     drawn = curves.pictures()
     for room in documented():
-        text = page(room, drawn.get(room, {}))
+        captions = {name: p.caption for name, p in drawn.get(room, {}).items()}
+        text = page(room, captions)
         files.append(File.generated(config, f"reference/{room}.md", content=text))
     for figures in drawn.values():
-        for name, figure in figures.items():
+        for name, picture in figures.items():
             for theme, colours in (("light", curves.LIGHT), ("dark", curves.DARK)):
-                picture = curves.svg(figure, colours)
                 place = f"pictures/{name}-{theme}.svg"
-                files.append(File.generated(config, place, content=picture))
+                drawing = curves.svg(picture.figure, colours)
+                files.append(File.generated(config, place, content=drawing))
     return files
 
 

@@ -78,6 +78,7 @@ class Sign:
 
 
 Op = Conv | Linear | Threshold | Affine | MaxPool | Flatten | Sign
+"""Any op of a packed file; ``spec.md`` defines each."""
 OPS: dict[str, type[Any]] = {
     kind.op: kind for kind in (Conv, Linear, Threshold, Affine, MaxPool, Flatten, Sign)
 }
