@@ -31,7 +31,7 @@ def _command(command, name: str, above: click.Context) -> str:  # type: ignore[n
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     lines = [f"## {name}\n", f"```text\n{usage}\n```\n", inspect.cleandoc(command.help) + "\n"]
     rows = [_row(parameter, context) for parameter in command.get_params(context)]
-    lines += ["| | | default |", "|---|---|---|", *rows, ""]
+    lines += ["| argument or option | | default |", "|---|---|---|", *rows, ""]
     return "\n".join(lines)
 
 

@@ -22,6 +22,8 @@ def documented() -> list[str]:
 def page(room: str, pictures: dict[str, str]) -> str:
     """Return a room's page as Markdown: its docstring, then every public name."""
     parts = [f"# {room}\n", _directive(f"coarsegrad.{room}", whole=False)]
+    if pictures:
+        parts.append("## Curves\n")
     parts += [_picture(name, caption) for name, caption in pictures.items()]
     parts += [_directive(name.path, whole=True) for name in public.names(room)]
     return "\n".join(parts)
