@@ -18,6 +18,10 @@ class PackedFileError(CoarsegradError):
     """A packed file is truncated, damaged, inconsistent or of another version."""
 
 
+class ConvertError(CoarsegradError, ValueError):
+    """A float model cannot be converted as asked, or a conversion cannot be undone."""
+
+
 class PackError(CoarsegradError):
     """A model, or a layer of it, has no packed form."""
 
