@@ -28,9 +28,10 @@ TABLE: dict[str, set[str]] = {
     "runtime": {"packed", "_native"},
     "deploy": {"nn", "quantizers", "ste", "packed"},
     "bench": {"deploy", "runtime", "models", "nn", "packed"},
+    "inspect": {"nn", "quantizers", "ste", "deploy", "packed"},
     "cli": {
-        "bench", "data", "deploy", "models", "nn", "optim", "packed", "quantizers", "runtime",
-        "ste", "train",
+        "bench", "data", "deploy", "inspect", "models", "nn", "optim", "packed", "quantizers",
+        "runtime", "ste", "train",
     },
 }  # fmt: skip
 EXCEPTIONS = {"deploy/verify.py": {"runtime"}}

@@ -31,7 +31,7 @@ class VerifyError(CoarsegradError):
 
 
 class InputError(CoarsegradError, ValueError):
-    """An array handed to the runtime has the wrong shape, dtype or values."""
+    """An array or batch has the wrong shape, dtype or values."""
 
 
 class TargetError(CoarsegradError, ValueError):

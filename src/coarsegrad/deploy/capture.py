@@ -60,6 +60,25 @@ class _Recorder(fx.Interpreter):
         return result
 
 
+def trace(model: nn.Module) -> fx.GraphModule:
+    """Return ``model`` as torch.fx sees it, whatever it branches; layers and quantizers are leaves.
+
+    Raises:
+        PackError: the model cannot be traced; the message holds torch's reason.
+
+    >>> from coarsegrad.quantizers import Sign
+    >>> [node.op for node in trace(nn.Sequential(Sign())).graph.nodes]
+    ['placeholder', 'call_module', 'output']
+    """
+    try:
+        return fx.GraphModule(model, _Tracer().trace(model))
+    except Exception as error:
+        raise PackError(
+            f"pack needs a model that torch.fx can trace, got {type(model).__name__}, which "
+            f"fails with: {error}; move data-dependent Python out of its forward"
+        ) from error
+
+
 def capture(model: nn.Module, x: Tensor) -> Chain:
     """Return the chain of steps that ``model`` performs on the batch ``x``.
 
@@ -67,15 +86,8 @@ def capture(model: nn.Module, x: Tensor) -> Chain:
         PackError: the model cannot be traced, branches, or holds an operation without a packed
             form; the message names it.
     """
-    try:
-        graph = _Tracer().trace(model)
-        traced = fx.GraphModule(model, graph)
-    except Exception as error:
-        raise PackError(
-            f"pack needs a model that torch.fx can trace, got {type(model).__name__}, which "
-            f"fails with: {error}; move data-dependent Python out of its forward"
-        ) from error
-    path = _chain(graph)
+    traced = trace(model)
+    path = _chain(traced.graph)
     for node in path:
         if node.op == "call_module":
             _kind(traced.get_submodule(str(node.target)), _name(node))

@@ -63,6 +63,13 @@ class Rule(torch.optim.Optimizer):
         self._check(defaults)
         super().__init__(params, defaults)
 
+    def bounds_latents(self, group: dict[str, Any]) -> bool:
+        """Return whether every step leaves a group's weights in a box, or at -1 and +1.
+
+        ``inspect.check`` asks any optimizer that has this method; torch's own have none.
+        """
+        return self.flips or (group.get("box") is not None and group.get("binary", True))
+
     def _check(self, group: dict[str, Any]) -> None:
         """Raise ValueError for the first hyper-parameter out of range."""
         raise NotImplementedError
