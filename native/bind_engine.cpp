@@ -57,18 +57,21 @@ const KernelTable& table_named(const std::optional<std::string>& name) {
 }
 
 void add_bit_layer(Engine& engine, const Geometry& geometry, int32_t out, int32_t groups, int32_t pad,
-                   Row<uint8_t> weights, MaybeRow<int32_t> thresholds, MaybeRow<uint8_t> flips,
-                   MaybeRow<float> scale, MaybeRow<float> shift) {
+                   int32_t low, Row<uint8_t> weights, MaybeRow<uint8_t> mask,
+                   MaybeRow<int32_t> thresholds, MaybeRow<uint8_t> flips, MaybeRow<float> scale,
+                   MaybeRow<float> shift) {
     BitLayerSpec spec;
     spec.window = window_of(engine, geometry);
     spec.in_channels = engine.current().channels;
     spec.out_channels = out;
     spec.groups = groups;
     spec.pad_value = pad;
+    spec.low = low;
     spec.weight_stride = int64_t{spec.in_channels} / groups * spec.window.kernel_h * spec.window.kernel_w;
-    if (static_cast<int64_t>(weights.size()) * 8 < spec.weight_stride * out)
-        throw nb::value_error("too few weights");
+    const int64_t bytes = (spec.weight_stride * out + 7) / 8;
+    if (static_cast<int64_t>(weights.size()) < bytes) throw nb::value_error("too few weights");
     spec.weights = weights.data();
+    spec.mask = pointer(mask, bytes, "too short a mask");
     spec.finish = thresholds ? Finish::kThreshold : Finish::kAffine;
     spec.thresholds = pointer(thresholds, out, "too few thresholds");
     spec.flips = pointer(flips, out, "too few flips");
@@ -129,7 +132,8 @@ void bind_engine(nb::module_& m) {
                                    std::get<2>(shape));
              }, nb::arg("target").none(), nb::arg("shape"))
         .def("add_pack", [](Engine& e) { refuse(e.add_pack()); })
-        .def("add_unpack", [](Engine& e) { refuse(e.add_unpack()); })
+        .def("add_unpack", [](Engine& e, float low) { refuse(e.add_unpack(low)); }, nb::arg("low"))
+        .def("add_relu", [](Engine& e) { refuse(e.add_relu()); })
         .def("add_pad",
              [](Engine& e, Two before, Two after, float value) {
                  refuse(e.add_pad(std::get<0>(before), std::get<1>(before), std::get<0>(after),
@@ -137,8 +141,9 @@ void bind_engine(nb::module_& m) {
              }, nb::arg("before"), nb::arg("after"), nb::arg("value"))
         .def("add_flatten", [](Engine& e) { refuse(e.add_flatten()); })
         .def("add_bit_layer", &add_bit_layer, nb::arg("geometry"), nb::arg("out"), nb::arg("groups"),
-             nb::arg("pad"), nb::arg("weights"), nb::arg("thresholds").none(), nb::arg("flips").none(),
-             nb::arg("scale").none(), nb::arg("shift").none())
+             nb::arg("pad"), nb::arg("low"), nb::arg("weights"), nb::arg("mask").none(),
+             nb::arg("thresholds").none(), nb::arg("flips").none(), nb::arg("scale").none(),
+             nb::arg("shift").none())
         .def("add_bit_pool",
              [](Engine& e, const Geometry& geometry, const MaybeRow<uint8_t>& mask) {
                  const int32_t channels = e.current().channels;
@@ -148,8 +153,9 @@ void bind_engine(nb::module_& m) {
              nb::arg("weights"), nb::arg("thresholds").none(), nb::arg("flips").none(),
              nb::arg("scale").none(), nb::arg("shift").none())
         .def("add_float_pool",
-             [](Engine& e, const Geometry& geometry) { refuse(e.add_float_pool(window_of(e, geometry))); },
-             nb::arg("geometry"))
+             [](Engine& e, const Geometry& geometry, bool average) {
+                 refuse(e.add_float_pool(window_of(e, geometry), average));
+             }, nb::arg("geometry"), nb::arg("average"))
         .def("seal", [](Engine& e, int threads, int arenas) { refuse(e.seal(threads, arenas)); },
              nb::arg("threads"), nb::arg("arenas"))
         .def("time_stages", &time_stages, nb::arg("x"), nb::arg("y"), nb::arg("rounds"))

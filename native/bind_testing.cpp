@@ -6,6 +6,7 @@
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 #include <stdexcept>
@@ -105,10 +106,13 @@ Window window_of(int32_t h, int32_t w, Two kernel, Two stride, Two padding, Two 
                             padding.first, padding.second);
 }
 
-Bytes packed_weights(const FloatsIn& w, int64_t count) {
+// A bit for each weight that is as `is` says, which starts in the first byte.
+template <class Is>
+Bytes packed_weights(const FloatsIn& w, const Is& is) {
+    const auto count = static_cast<int64_t>(w.size());
     Bytes bits(static_cast<size_t>(count / 8 + 1));
     for (int64_t i = 0; i < count; ++i)
-        bits.as<uint8_t>()[i / 8] |= static_cast<uint8_t>((w.data()[i] < 0) << (i % 8));
+        bits.as<uint8_t>()[i / 8] |= static_cast<uint8_t>(is(w.data()[i]) << (i % 8));
     return bits;
 }
 
@@ -122,10 +126,10 @@ void refuse(const std::string& reason) {
 }
 
 nb::dict bit_layer(std::optional<std::string> target, FloatsIn x, FloatsIn w, Two stride, Two padding,
-                   Two dilation, int32_t groups, int32_t pad_value, std::optional<IntsIn> thresholds,
-                   std::optional<BytesIn> flips, std::optional<FloatsIn> scale,
-                   std::optional<FloatsIn> shift, std::optional<FloatsIn> residual, bool nchw,
-                   bool signs, int pieces, int threads) {
+                   Two dilation, int32_t groups, int32_t pad_value, int32_t low,
+                   std::optional<IntsIn> thresholds, std::optional<BytesIn> flips,
+                   std::optional<FloatsIn> scale, std::optional<FloatsIn> shift,
+                   std::optional<FloatsIn> residual, bool nchw, bool signs, int pieces, int threads) {
     const KernelTable& table = table_named(target);
     const int32_t n = dim(x, 0), h = dim(x, 1), v = dim(x, 2), c = dim(x, 3), o = dim(w, 0);
     BitLayerSpec spec;
@@ -134,8 +138,11 @@ nb::dict bit_layer(std::optional<std::string> target, FloatsIn x, FloatsIn w, Tw
     spec.out_channels = o;
     spec.groups = groups;
     spec.pad_value = pad_value;
-    const Bytes weights = packed_weights(w, static_cast<int64_t>(w.size()));
+    spec.low = low;
+    const Bytes weights = packed_weights(w, [](float x) { return x < 0; });
+    const Bytes mask = packed_weights(w, [](float x) { return x != 0; });
     spec.weights = weights.as<uint8_t>();
+    if (std::count(w.data(), w.data() + w.size(), 0.0f)) spec.mask = mask.as<uint8_t>();
     spec.weight_stride = static_cast<int64_t>(w.size()) / o;
     spec.finish = thresholds ? Finish::kThreshold : scale ? Finish::kAffine : Finish::kSums;
     spec.thresholds = pointer(thresholds);
@@ -147,7 +154,7 @@ nb::dict bit_layer(std::optional<std::string> target, FloatsIn x, FloatsIn w, Tw
     const Window& win = layer.view.window;
 
     Plane in(n, h, v, c, padding);
-    fill_bit_plane(in.memory.as<uint8_t>(), in.bytes, c, pad_value);
+    fill_bit_plane(in.memory.as<uint8_t>(), in.bytes, c, ring_value(spec));
     table.pack(x.data(), Layout::kNHWC, c, h, v, in.view, 0,
                int64_t{n} * ((int64_t{h} * v + kPackPixels - 1) / kPackPixels));
     Plane bits(n, win.out_h, win.out_w, o, {1, 1});
@@ -278,7 +285,8 @@ void bind_testing(nb::module_ m) {
     const Two one{1, 1}, none{0, 0};
     m.def("bit_layer", bit_layer, nb::arg("target").none(), nb::arg("x"), nb::arg("w"),
           nb::arg("stride") = one, nb::arg("padding") = none, nb::arg("dilation") = one,
-          nb::arg("groups") = 1, nb::arg("pad_value") = 0, nb::arg("thresholds") = nb::none(),
+          nb::arg("groups") = 1, nb::arg("pad_value") = 0, nb::arg("low") = -1,
+          nb::arg("thresholds") = nb::none(),
           nb::arg("flips") = nb::none(), nb::arg("scale") = nb::none(), nb::arg("shift") = nb::none(),
           nb::arg("residual") = nb::none(), nb::arg("nchw") = false, nb::arg("signs") = false,
           nb::arg("pieces") = 1, nb::arg("threads") = 1);

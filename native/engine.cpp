@@ -37,15 +37,15 @@ bool all_finite(const float* x, int64_t count) {
     return !found;
 }
 
-// Sign bits to floats of +1 and -1, channel planes.
-void unpack(const Value& v, const BitImage& in, float* out, int64_t begin, int64_t end) {
+// Sign bits to floats of +1 and low, channel planes.
+void unpack(const Value& v, const BitImage& in, float low, float* out, int64_t begin, int64_t end) {
     for (int64_t item = begin; item < end; ++item) {  // a row of one channel of one image
         const int64_t row = item % v.height, rest = item / v.height;
         const int64_t channel = rest % v.channels, image = rest / v.channels;
         const uint8_t* from =
             in.origin + image * in.image_pitch + row * in.row_pitch + channel / 8;
         for (int32_t w = 0; w < v.width; ++w, from += in.pixel_pitch)
-            out[item * v.width + w] = *from >> (channel % 8) & 1 ? -1.0f : 1.0f;
+            out[item * v.width + w] = *from >> (channel % 8) & 1 ? low : 1.0f;
     }
 }
 
@@ -60,6 +60,10 @@ void pad(const Stage& stage, const Value& in, const Value& out, const float* x, 
         const float* from = x + (plane * in.height + row) * in.width;
         std::copy(from, from + in.width, to + stage.pad_left);
     }
+}
+
+void relu(const float* x, float* y, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) y[i] = x[i] > 0 ? x[i] : 0.0f;
 }
 
 Stage stage_of(Stage::Kind kind) {
@@ -88,7 +92,8 @@ Engine::Engine(const KernelTable& table, int32_t channels, int32_t height, int32
 }
 
 std::vector<std::string> Engine::stage_names() const {
-    const char* kinds[] = {"pack", "unpack", "pad", "bit layer", "bit pool", "float layer", "float pool"};
+    const char* kinds[] = {"pack",      "unpack",   "pad",         "relu",
+                           "bit layer", "bit pool", "float layer", "float pool"};
     std::vector<std::string> names;
     for (size_t i = 0; i < stages_.size(); ++i) {
         const Value& v = values_[i + 1];
@@ -124,10 +129,19 @@ std::string Engine::add_pack() {
     return {};
 }
 
-std::string Engine::add_unpack() {
-    Value v = values_.back();
+std::string Engine::add_unpack(float low) {
+    const Value v = values_.back();
     if (!v.bits) return "the stage needs bits, not floats";
-    push(stage_of(Stage::Kind::kUnpack), Value{false, v.channels, v.height, v.width});
+    Stage stage = stage_of(Stage::Kind::kUnpack);
+    stage.low = low;
+    push(std::move(stage), Value{false, v.channels, v.height, v.width});
+    return {};
+}
+
+std::string Engine::add_relu() {
+    const Value v = values_.back();
+    if (v.bits) return "the stage needs floats, not bits";
+    push(stage_of(Stage::Kind::kRelu), Value{false, v.channels, v.height, v.width});
     return {};
 }
 
@@ -158,7 +172,7 @@ std::string Engine::add_bit_layer(BitLayerSpec spec) {
     };
     in.ring_h = beyond(w.out_h, w.stride_h, w.pad_h, int64_t{w.dilation_h} * (w.kernel_h - 1), w.in_h);
     in.ring_w = beyond(w.out_w, w.stride_w, w.pad_w, int64_t{w.dilation_w} * (w.kernel_w - 1), w.in_w);
-    in.pad_value = spec.pad_value;
+    in.pad_value = ring_value(spec);
     push(std::move(stage), Value{spec.finish == Finish::kThreshold, spec.out_channels, w.out_h, w.out_w});
     return {};
 }
@@ -191,12 +205,12 @@ std::string Engine::add_float_layer(FloatLayerSpec spec) {
     return {};
 }
 
-std::string Engine::add_float_pool(Window window) {
+std::string Engine::add_float_pool(Window window, bool average) {
     const std::string reason = wrong(false, window);
     if (!reason.empty()) return reason;
     const int32_t channels = values_.back().channels;
     Stage stage = stage_of(Stage::Kind::kFloatPool);
-    stage.float_pool = FloatPool{window, channels, Layout::kNCHW, false, false};
+    stage.float_pool = FloatPool{window, channels, Layout::kNCHW, average, true};
     push(std::move(stage), Value{false, channels, window.out_h, window.out_w});
     return {};
 }
@@ -261,6 +275,7 @@ int64_t Engine::items_of(const Stage& stage, const Value& in, const Value& out, 
             return images * ceil_div(int64_t{in.height} * in.width, kPackPixels);
         case Stage::Kind::kUnpack: return int64_t{images} * in.channels * in.height;
         case Stage::Kind::kPad: return int64_t{images} * out.channels * out.height;
+        case Stage::Kind::kRelu: return images * elements(in);
         case Stage::Kind::kBitLayer: return bit_layer_items(stage.bits.view, images);
         case Stage::Kind::kBitPool: return int64_t{images} * out.height;
         case Stage::Kind::kFloatLayer: return float_layer_items(stage.floats.view, images);
@@ -279,9 +294,10 @@ void Engine::body(void* context, int slot, int64_t begin, int64_t end) {
             return table.pack(call.in_values, Layout::kNCHW, call.in.channels, call.in.height,
                               call.in.width, call.out_bits, begin, end);
         case Stage::Kind::kUnpack:
-            return unpack(call.in, call.in_bits, call.out_values, begin, end);
+            return unpack(call.in, call.in_bits, call.stage.low, call.out_values, begin, end);
         case Stage::Kind::kPad:
             return pad(call.stage, call.in, call.out, call.in_values, call.out_values, begin, end);
+        case Stage::Kind::kRelu: return relu(call.in_values, call.out_values, begin, end);
         case Stage::Kind::kBitLayer: {
             BitImage in = call.in_bits;
             in.images = call.images;

@@ -3,6 +3,7 @@
 #include <climits>
 #include <cstring>
 #include <map>
+#include <numeric>
 
 #include "prepare.h"
 #include "prepare_common.h"
@@ -19,8 +20,11 @@ constexpr int64_t kIndexBytes = 16384;
 // 21 triples of nibbles add up to at most 252 in a byte.
 constexpr int32_t kMaxChunk = 21;
 
+int32_t repeats_of(const BitLayerSpec& spec) { return spec.mask ? 2 : 1; }
+
 int64_t bits_of_row(const BitLayerSpec& spec) {
-    return int64_t{spec.in_channels / spec.groups} * spec.window.kernel_h * spec.window.kernel_w;
+    return int64_t{spec.in_channels / spec.groups} * spec.window.kernel_h * spec.window.kernel_w *
+           repeats_of(spec);
 }
 
 std::string refusal(const BitLayerSpec& spec) {
@@ -32,7 +36,9 @@ std::string refusal(const BitLayerSpec& spec) {
     if (spec.groups > 1 && (spec.in_channels / spec.groups) % 8)
         return "a grouped binary layer needs a multiple of 8 input channels per group";
     if (w.out_h < 1 || w.out_w < 1) return "the kernel does not fit into the padded input";
-    if (bits_of_row(spec) > INT32_MAX / 4) return "too many inputs per output";
+    if (spec.low == 0 && spec.pad_value < 0)
+        return "inputs of 0 and 1 have no bit for padding with -1";
+    if (bits_of_row(spec) > INT32_MAX / 8) return "too many inputs per output";
     if (spec.finish == Finish::kThreshold && !spec.thresholds) return "thresholds are missing";
     return {};
 }
@@ -47,9 +53,11 @@ void choose_sizes(const KernelTable& table, const BitLayerSpec& spec, BitLayer& 
     layer.group_bytes = spec.groups == 1 ? static_cast<int32_t>(ceil_div(spec.in_channels, 32) * 4)
                                          : spec.in_channels / spec.groups / 8;
     const bool joined = spec.groups == 1 && w.dilation_w == 1;
+    layer.repeats = repeats_of(spec);
+    layer.halvings = (spec.mask != nullptr) + (spec.low == 0);
     layer.run_count = joined ? 1 : w.kernel_w;
     layer.run_bytes = joined ? w.kernel_w * layer.group_bytes : layer.group_bytes;
-    layer.row_bytes = int64_t{w.kernel_h} * w.kernel_w * layer.group_bytes;
+    layer.row_bytes = int64_t{layer.repeats} * w.kernel_h * w.kernel_w * layer.group_bytes;
     layer.row_pitch = round_up(layer.row_bytes + kSlack, kSlack);
     layer.weight_pitch = round_up(layer.row_bytes, kSlack);
     layer.panel = table.panel;
@@ -81,11 +89,12 @@ uint64_t some_bits(const uint8_t* weights, int64_t at, int64_t count) {
 }
 
 // One output channel from torch's order, channel after channel, to cell after cell.
-void fill_row(const BitLayerSpec& spec, const BitLayer& layer, int64_t start, uint8_t* row) {
+void fill_row(const BitLayerSpec& spec, const BitLayer& layer, const uint8_t* weights, int64_t start,
+              uint8_t* row) {
     const int64_t cells = int64_t{spec.window.kernel_h} * spec.window.kernel_w;
     const int64_t channels = spec.in_channels / spec.groups;
     if (cells == 1 && start % 8 == 0) {
-        std::memcpy(row, spec.weights + start / 8, static_cast<size_t>(ceil_div(channels, 8)));
+        std::memcpy(row, weights + start / 8, static_cast<size_t>(ceil_div(channels, 8)));
         if (channels % 8) row[channels / 8] &= static_cast<uint8_t>((1 << channels % 8) - 1);
         return;
     }
@@ -93,7 +102,7 @@ void fill_row(const BitLayerSpec& spec, const BitLayer& layer, int64_t start, ui
     for (int64_t c = 0; c < channels; ++c)
         for (int64_t cell = 0; cell < cells; cell += kSome) {
             const int64_t count = std::min(kSome, cells - cell);
-            uint64_t word = some_bits(spec.weights, start + c * cells + cell, count);
+            uint64_t word = some_bits(weights, start + c * cells + cell, count);
             uint8_t* to = row + cell * layer.group_bytes + (c >> 3);
             for (; word; word >>= 1, to += layer.group_bytes)
                 *to = static_cast<uint8_t>(*to | (word & 1) << (c & 7));
@@ -104,8 +113,18 @@ void fill_row(const BitLayerSpec& spec, const BitLayer& layer, int64_t start, ui
 Bytes weight_rows(const BitLayerSpec& spec, const BitLayer& layer) {
     // Kernels read four rows at once, also past the last channel.
     Bytes memory(static_cast<size_t>(layer.weight_pitch) * (spec.out_channels + 3));
-    for (int32_t o = 0; o < spec.out_channels; ++o)
-        fill_row(spec, layer, o * spec.weight_stride, memory.as<uint8_t>() + o * layer.weight_pitch);
+    const auto fill = [&](const uint8_t* weights, int64_t from) {
+        for (int32_t o = 0; o < spec.out_channels; ++o)
+            fill_row(spec, layer, weights, o * spec.weight_stride,
+                     memory.as<uint8_t>() + o * layer.weight_pitch + from);
+    };
+    fill(spec.weights, 0);
+    if (!spec.mask) return memory;
+    // Zeros were +1 so far, since their sign bits are 0; here they are -1.
+    std::vector<uint8_t> second(static_cast<size_t>(ceil_div(spec.weight_stride * spec.out_channels, 8)));
+    for (size_t i = 0; i < second.size(); ++i)
+        second[i] = static_cast<uint8_t>(spec.weights[i] | ~spec.mask[i]);
+    fill(second.data(), layer.row_bytes / 2);
     return memory;
 }
 
@@ -195,7 +214,8 @@ std::vector<Taps> classes_of(const std::vector<Taps>& valid, bool alike, uint16_
     return classes;
 }
 
-// Products of the weights of each output channel and kernel cell with an input of +1: [out][cell].
+// Products of the weights of each output channel and kernel cell with an input of +1: [out][cell],
+// those of a repeated row together.
 std::vector<int32_t> sums_of_cells(const BitLayerSpec& spec, const BitLayer& layer,
                                    const uint8_t* rows) {
     const int64_t cells = int64_t{spec.window.kernel_h} * spec.window.kernel_w;
@@ -205,13 +225,15 @@ std::vector<int32_t> sums_of_cells(const BitLayerSpec& spec, const BitLayer& lay
         for (int64_t cell = 0; cell < cells; ++cell) {
             const uint8_t* from = rows + o * layer.weight_pitch + cell * layer.group_bytes;
             int32_t minus = 0;
-            for (int32_t i = 0; i < layer.group_bytes; ++i) minus += __builtin_popcount(from[i]);
-            sums.push_back(spec.in_channels / spec.groups - 2 * minus);
+            for (int32_t repeat = 0; repeat < layer.repeats; ++repeat, from += cells * layer.group_bytes)
+                for (int32_t i = 0; i < layer.group_bytes; ++i) minus += __builtin_popcount(from[i]);
+            sums.push_back(layer.repeats * (spec.in_channels / spec.groups) - 2 * minus);
         }
     return sums;
 }
 
-// sum = base - 2 * count, where a padded cell of value 0 was counted as if it held +1.
+// What is not halved yet: base - 2 * count, where a padded cell of value 0 beside inputs of -1 and +1
+// was counted as if it held +1. Inputs of 0 and 1 are (x + 1) / 2, so the sum of the weights is added.
 int32_t base_of(int64_t bits, const int32_t* cell_sums, const Taps& rows, const Taps& cols) {
     for (size_t kh = 0; kh < rows.size(); ++kh)
         for (size_t kw = 0; kw < cols.size(); ++kw)
@@ -227,7 +249,7 @@ int32_t limit_of(int64_t base, int64_t threshold, int64_t bits) {
 void fill_tables(const BitLayerSpec& spec, const uint8_t* weight_rows, BitLayer& layer,
                  std::vector<Bytes>& storage) {
     const Window& w = spec.window;
-    const bool alike = spec.pad_value != 0;
+    const bool alike = ring_value(spec) != 0;
     auto* row_border = store<uint16_t>(storage, w.out_h);
     auto* col_border = store<uint16_t>(storage, w.out_w);
     const auto rows = classes_of(
@@ -245,8 +267,12 @@ void fill_tables(const BitLayerSpec& spec, const uint8_t* weight_rows, BitLayer&
     const size_t taps = cell_sums.size() / static_cast<size_t>(spec.out_channels);
     for (int64_t border = 0; border < cells / stride; ++border)
         for (int32_t o = 0; o < spec.out_channels; ++o)
-            base[border * stride + o] = base_of(bits, cell_sums.data() + o * taps,
-                                                rows[border / cols.size()], cols[border % cols.size()]);
+            base[border * stride + o] =
+                base_of(bits, cell_sums.data() + o * taps, rows[border / cols.size()],
+                        cols[border % cols.size()]) +
+                (spec.low == 0 ? std::accumulate(cell_sums.begin() + o * taps,
+                                                 cell_sums.begin() + (o + 1) * taps, 0)
+                               : 0);
     if (spec.finish != Finish::kThreshold) return;
     auto* limits = store<int32_t>(storage, cells);
     auto* limits16 = store<int16_t>(storage, cells);
@@ -256,7 +282,7 @@ void fill_tables(const BitLayerSpec& spec, const uint8_t* weight_rows, BitLayer&
         const bool flip = o < spec.out_channels && spec.flips && spec.flips[o];
         // Spare channels never exceed their limit, which leaves their bits 0.
         limits[i] = o >= spec.out_channels ? INT32_MAX
-                                           : limit_of(base[i], int64_t{spec.thresholds[o]} + flip, bits);
+                                           : limit_of(base[i], (int64_t{spec.thresholds[o]} + flip) * (1 << layer.halvings), bits);
         limits16[i] = static_cast<int16_t>(std::min<int32_t>(limits[i], INT16_MAX));
         if (flip) flips[o / 32] |= 1u << (o % 32);
     }

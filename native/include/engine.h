@@ -22,7 +22,7 @@ struct Value {
 };
 
 struct Stage {
-    enum class Kind { kPack, kUnpack, kPad, kBitLayer, kBitPool, kFloatLayer, kFloatPool } kind{};
+    enum class Kind { kPack, kUnpack, kPad, kRelu, kBitLayer, kBitPool, kFloatLayer, kFloatPool } kind{};
     PreparedBits bits;
     PreparedFloats floats;
     BitPool bit_pool{};
@@ -30,6 +30,7 @@ struct Stage {
     std::vector<uint32_t> mask;
     int32_t pad_top = 0, pad_left = 0;
     float pad_value = 0;
+    float low = -1;  // what kUnpack makes of a bit of 1
 };
 
 // Built stage by stage, then sealed; a sealed engine never allocates again.
@@ -40,13 +41,17 @@ class Engine {
     // Each returns why the stage cannot be, or an empty string. The specs' sizes must be those of
     // the value so far; bit stages need bits before them, float stages floats.
     std::string add_pack();
-    std::string add_unpack();
+    // Floats of +1 and `low`.
+    std::string add_unpack(float low);
+    // The larger of each float and 0.
+    std::string add_relu();
     // Floats with cells of one value around them: layers on floats know padding with 0 only.
     std::string add_pad(int32_t top, int32_t left, int32_t bottom, int32_t right, float value);
     std::string add_bit_layer(BitLayerSpec spec);
     std::string add_bit_pool(Window window, const uint8_t* all_mask);
     std::string add_float_layer(FloatLayerSpec spec);
-    std::string add_float_pool(Window window);
+    // An average divides by all cells of the window, padding included.
+    std::string add_float_pool(Window window, bool average);
     // Floats of one dimension from here on; bits stay a plane, whose window is then the whole image.
     std::string add_flatten();
 

@@ -42,11 +42,12 @@ struct Results {
 };
 
 // A binary convolution (or dense layer: a 1x1 window on 1x1 images) prepared for one target. Each
-// output pixel's input bits are gathered into a row: kernel_h * run_count runs of run_bytes.
+// output pixel's input bits are gathered into a row: kernel_h * run_count runs of run_bytes. Ternary
+// weights are the mean of two binary ones that differ where a weight is 0; their row stands twice.
 struct BitLayer {
     Window window;
     int32_t groups, out_channels, group_outputs, group_bytes;
-    int32_t run_count, run_bytes;
+    int32_t repeats, run_count, run_bytes;
     int64_t row_bytes, row_pitch;  // pitch leaves at least kSlack spare bytes
     int32_t block_pixels;          // output pixels handled together, at most kMaxBlock
     int32_t panel, panels;         // output channels of a weight panel; panels of one group
@@ -58,7 +59,10 @@ struct BitLayer {
     int64_t weight_pitch;        // a multiple of kSlack
     Finish finish;
     int32_t padded_outputs;                  // stride of the tables below
-    const int32_t* base;                     // [border][channel]: sum = base - 2 * count
+    // [border][channel]: sum = (base - 2 * count) >> halvings, without a remainder. Halved for ternary
+    // weights, and for inputs of 0 and 1, where base also holds the sum of the weights.
+    const int32_t* base;
+    int32_t halvings;
     const int32_t* limits;                   // [border][channel]: bit = (count > limit) ^ flip
     const int16_t* limits16;                 // the same where every count fits; or null
     const uint32_t* flips;                   // a bit per channel

@@ -45,7 +45,9 @@ void fill_bit_plane(uint8_t* memory, int64_t bytes, int32_t channels, int32_t pa
 struct BitLayerSpec {
     Window window{};
     int32_t in_channels = 0, out_channels = 0, groups = 1, pad_value = 0;
+    int32_t low = -1;  // what an input bit of 1 stands for: -1 or 0
     const uint8_t* weights = nullptr;
+    const uint8_t* mask = nullptr;  // like weights, 0 where a weight is 0; null: none is
     int64_t weight_stride = 0;
     Finish finish = Finish::kSums;
     const int32_t* thresholds = nullptr;  // [out]: +1 iff sum >= threshold
@@ -61,6 +63,10 @@ struct PreparedBits {
 // Fills `out`; returns why it cannot, or an empty string.
 std::string prepare_bits(const KernelTable& table, const BitLayerSpec& spec, PreparedBits& out);
 int64_t bit_layer_items(const BitLayer& layer, int32_t images);
+// What the ring around the input bits holds, as fill_bit_plane takes it.
+inline int32_t ring_value(const BitLayerSpec& spec) {
+    return spec.low == 0 ? 2 * spec.pad_value - 1 : spec.pad_value;
+}
 
 struct FloatLayerSpec {
     Window window{};

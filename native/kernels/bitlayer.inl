@@ -38,9 +38,10 @@ inline void gather(const BitLayer& layer, const BitImage& in, const Place* place
                                 (places[p].column * int64_t{w.stride_w} - w.pad_w) * in.pixel_pitch +
                                 int64_t{group} * layer.group_bytes;
         uint8_t* to = rows;
-        for (int kh = 0; kh < w.kernel_h; ++kh)
-            for (int run = 0; run < layer.run_count; ++run, to += layer.run_bytes)
-                copy_run(to, corner + kh * down + run * right, layer.run_bytes);
+        for (int repeat = 0; repeat < layer.repeats; ++repeat)
+            for (int kh = 0; kh < w.kernel_h; ++kh)
+                for (int run = 0; run < layer.run_count; ++run, to += layer.run_bytes)
+                    copy_run(to, corner + kh * down + run * right, layer.run_bytes);
         __builtin_memset(rows + layer.row_bytes, 0, kSlack);
     }
 }

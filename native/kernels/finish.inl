@@ -25,8 +25,9 @@ void write_sums(const BitLayer& layer, const Results& out, const Place& at, Span
     int32_t* to = out.sums + at.pixel * layer.out_channels + span.first;
     int32_t c = 0;
     for (; c + kInts <= span.channels; c += kInts)
-        put(to + c, load<Ints>(base + c) - 2 * load_counts(counts + c));
-    for (; c < span.channels; ++c) to[c] = base[c] - 2 * static_cast<int32_t>(counts[c]);
+        put(to + c, (load<Ints>(base + c) - 2 * load_counts(counts + c)) >> layer.halvings);
+    for (; c < span.channels; ++c)
+        to[c] = (base[c] - 2 * static_cast<int32_t>(counts[c])) >> layer.halvings;
 }
 
 inline uint32_t threshold_word(const BitLayer& layer, const uint16_t* counts, int64_t at) {
@@ -56,7 +57,7 @@ void affine_row(const BitLayer& layer, const Results& out, const Place& at, Span
     const float* scale = layer.scale + span.first;
     const float* shift = layer.shift + span.first;
     for (int32_t c = 0; c < span.channels; c += kInts) {
-        const Ints sums = load<Ints>(base + c) - 2 * load_counts(counts + c);
+        const Ints sums = (load<Ints>(base + c) - 2 * load_counts(counts + c)) >> layer.halvings;
         const Floats scaled = load<Floats>(scale + c) * __builtin_convertvector(sums, Floats);
         put(tile + c, scaled + load<Floats>(shift + c));
     }

@@ -1,4 +1,5 @@
-// Maximum and average over windows of floats. A NaN among the cells is the result, as in PyTorch.
+// Maximum and average over windows of floats. A NaN among the cells is the result, as in PyTorch. An
+// average adds row after row, also as in PyTorch, and has the same bits on every target.
 
 inline float pooled(float so_far, float x, bool average) {
     if (average) return so_far + x;
@@ -81,17 +82,17 @@ inline void pool_wide_plane(const FloatPool& pool, const float* plane, float* to
     for (int32_t oh = 0; oh < w.out_h; ++oh, to += w.out_w) {
         const Cells rows = cell_rows(w, oh);
         for (int32_t ow = 0; ow < w.out_w; ++ow) to[ow] = pool_start(AVERAGE);
-        for (int32_t kw = 0; kw < w.kernel_w; ++kw) {
-            int32_t from, end;
-            columns_of(w, kw, from, end);
-            const int64_t v = int64_t{from} * w.stride_w + kw * w.dilation_w - w.pad_w;
-            for (int32_t kh = rows.from; kh < rows.to; ++kh) {
-                const float* row = plane + (rows.start + kh * w.dilation_h) * int64_t{w.in_w} + v;
+        for (int32_t kh = rows.from; kh < rows.to; ++kh)
+            for (int32_t kw = 0; kw < w.kernel_w; ++kw) {
+                int32_t from, end;
+                columns_of(w, kw, from, end);
+                const int64_t h = rows.start + kh * w.dilation_h;
+                const int64_t v = int64_t{from} * w.stride_w + kw * w.dilation_w - w.pad_w;
+                const float* row = plane + h * w.in_w + v;
                 if (w.stride_w == 1) pool_cell<AVERAGE, 1>(row, 1, end - from, to + from);
                 else if (w.stride_w == 2) pool_cell<AVERAGE, 2>(row, 2, end - from, to + from);
                 else pool_cell<AVERAGE, 0>(row, w.stride_w, end - from, to + from);
             }
-        }
         if (AVERAGE)
             for (int32_t ow = 0; ow < w.out_w; ++ow) to[ow] /= pool_cells(pool, rows, cell_columns(w, ow));
     }

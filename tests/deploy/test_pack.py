@@ -243,7 +243,7 @@ REFUSED = [
     (lambda: nn.Sequential(binary(4, 3).double()), SMALL,
      "0.weight is torch.float64; pack needs float32"),
     (with_nan, SMALL, "1.weight holds NaN or infinity"),
-    (between_norms, X, "2 pools between two batch norms, and 1 has negative weights"),
+    (between_norms, X, "2 pools ahead of what becomes a threshold, and 1 has negative weights"),
     (AlwaysDropping, SMALL, "dropout calls F.dropout with training=True"),
     (lambda: nn.Sequential(binary(4, 3), HalfSign(), binary(3, 2)), SMALL,
      r"1 \(HalfSign\) cuts elsewhere than at 0"),

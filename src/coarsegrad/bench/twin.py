@@ -1,32 +1,31 @@
 """The float twin: the network one would run without coarsegrad, of the same shape.
 
 The same convolutions, dense layers and pools with float32 weights; ReLU where the packed network
-has a sign; batch norm fused into biases. Its weights are the packed file's, which matters to
-nobody: only its speed is looked at.
+has a sign or a ReLU; batch norm fused into biases. Its weights are the packed file's, which matters
+to nobody: only its speed is looked at.
 """
 
 from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from coarsegrad.packed import (
     Affine,
+    AvgPool,
     Conv,
     Flatten,
     Linear,
     MaxPool,
     Op,
     Program,
+    Relu,
     Sign,
     Threshold,
-    unpack_bits,
+    unpack_weights,
 )
 
 
@@ -53,10 +52,12 @@ def _twin(op: Op, program: Program) -> list[tuple[str, nn.Module]]:
             dense = nn.Linear(op.shape[1], op.shape[0])
             dense.weight.data = _weight(op, program)
             return [("linear", dense)]
-        case Threshold() | Sign():
+        case Threshold() | Sign() | Relu():
             return [(op.op, nn.ReLU())]
         case MaxPool():
             return [("maxpool", nn.MaxPool2d(op.size, op.step, op.padding, op.dilation))]
+        case AvgPool():
+            return [("avgpool", nn.AvgPool2d(op.size, op.step, op.padding))]
         case Flatten():
             return [("flatten", nn.Flatten())]
         case Affine():
@@ -77,9 +78,6 @@ def _convolution(op: Conv, program: Program) -> list[tuple[str, nn.Module]]:
 
 
 def _weight(op: Conv | Linear, program: Program) -> torch.Tensor:
-    stored: NDArray[Any] = program.tensors[f"{op.name}.weight"]
-    if stored.dtype == np.uint8:
-        stored = unpack_bits(stored, math.prod(op.shape)).reshape(op.shape)
     # Scaled to keep activations near 1: denormals and infinities would be timed otherwise.
     fan_in = math.prod(op.shape[1:])
-    return torch.from_numpy(stored.astype(np.float32)) / math.sqrt(fan_in)
+    return torch.from_numpy(unpack_weights(op, program.tensors).copy()) / math.sqrt(fan_in)

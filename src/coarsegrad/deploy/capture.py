@@ -7,27 +7,14 @@ can evaluate torch's own batch norm and an error can name the layer; export lowe
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
-import torch
 from torch import Tensor, fx, nn
-from torch.nn import functional as F
 
+from coarsegrad.deploy.steps import Step, known_kind, name_of, out_of_place, steps_of
 from coarsegrad.errors import PackError
 from coarsegrad.nn import LatentWeight
 from coarsegrad.quantizers import Quantizer
-
-Kind = Literal["layer", "norm", "pool", "flatten", "sign", "pass"]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One operation of the chain: what it is, where it is, and the module that does it."""
-
-    kind: Kind
-    name: str
-    module: nn.Module
-    node: fx.Node
 
 
 @dataclass(frozen=True)
@@ -90,7 +77,8 @@ def capture(model: nn.Module, x: Tensor) -> Chain:
     path = _chain(traced.graph)
     for node in path:
         if node.op == "call_module":
-            _kind(traced.get_submodule(str(node.target)), _name(node))
+            known_kind(traced.get_submodule(str(node.target)), name_of(node))
+    out_of_place(traced)
     try:
         values = Chain((), traced).record(x)
     except Exception as error:
@@ -99,8 +87,7 @@ def capture(model: nn.Module, x: Tensor) -> Chain:
             f"{list(x.shape)}, on which it fails with: {error}"
         ) from error
     steps: list[Step] = []
-    for node in path:
-        step = _step(node, traced, values)
+    for step in (step for node in path for step in steps_of(node, traced, values)):
         uses = sum(earlier.module is step.module for earlier in steps)
         # A module used again gets a name of its own: its thresholds are others.
         steps.append(replace(step, name=f"{step.name}@{uses + 1}") if uses else step)
@@ -118,8 +105,8 @@ def _chain(graph: fx.Graph) -> list[fx.Node]:
         users = [user for user in node.users if not _only_reads_sizes(user)]
         if len(users) != 1:
             raise PackError(
-                f"pack needs a chain of layers, but the output of {_name(node)} goes to "
-                f"{len(users)} places ({', '.join(map(_name, users)) or 'none'}); branches and "
+                f"pack needs a chain of layers, but the output of {name_of(node)} goes to "
+                f"{len(users)} places ({', '.join(map(name_of, users)) or 'none'}); branches and "
                 "shortcuts have no packed form in this version"
             )
         node = users[0]
@@ -135,79 +122,3 @@ def _only_reads_sizes(node: fx.Node) -> bool:
     if node.op == "call_method" and node.target == "size":
         return True
     return node.op == "call_function" and node.target is getattr and node.args[1:] == ("shape",)
-
-
-def _name(node: fx.Node) -> str:
-    return str(node.target) if node.op == "call_module" else node.name
-
-
-def _step(node: fx.Node, traced: fx.GraphModule, values: dict[fx.Node, Tensor]) -> Step:
-    name = _name(node)
-    if node.op == "call_module":
-        module = traced.get_submodule(str(node.target))
-        return Step(_kind(module, name), name, module, node)
-    if node.target in (torch.flatten, "flatten", "view", "reshape", torch.reshape):
-        return Step("flatten", name, _flatten(node, values, name), node)
-    if node.target is F.dropout:
-        if node.kwargs.get("training", True) or True in node.args[2:3]:
-            raise PackError(
-                f"{name} calls F.dropout with training=True, which drops also in evaluation; "
-                "call it with training=self.training"
-            )
-        return Step("pass", name, nn.Identity(), node)
-    if node.target in (F.max_pool2d, torch.max_pool2d):
-        return Step("pool", name, _pool(node), node)
-    operation = getattr(node.target, "__name__", node.target)
-    raise PackError(
-        f"{name} calls {operation}, which has no packed form; known: coarsegrad.nn and torch.nn "
-        "Linear and Conv2d, BatchNorm, MaxPool2d, Flatten, Sign, Identity, Dropout"
-    )
-
-
-def _kind(module: nn.Module, name: str) -> Kind:
-    match module:
-        case nn.Linear() | nn.Conv2d():
-            return "layer"
-        case nn.BatchNorm1d() | nn.BatchNorm2d():
-            if module.running_mean is None:
-                raise PackError(f"{name} keeps no running statistics; set track_running_stats=True")
-            return "norm"
-        case nn.MaxPool2d():
-            return "pool"
-        case nn.Flatten():
-            if (module.start_dim, module.end_dim) == (1, -1):
-                return "flatten"
-            raise PackError(f"{name} flattens other dimensions than 1 to -1: {module}")
-        case nn.Identity() | nn.Dropout() | nn.Dropout1d() | nn.Dropout2d():
-            return "pass"
-        case Quantizer():
-            return "sign"
-    advice = (
-        "; a ReLU before a sign leaves only +1: remove it" if isinstance(module, nn.ReLU) else ""
-    )
-    raise PackError(
-        f"{name} ({type(module).__name__}) has no packed form; known: coarsegrad.nn and torch.nn "
-        f"Linear and Conv2d, BatchNorm, MaxPool2d, Flatten, Sign, Identity, Dropout{advice}"
-    )
-
-
-def _flatten(node: fx.Node, values: dict[fx.Node, Tensor], name: str) -> nn.Module:
-    before = values[node.all_input_nodes[0]]
-    after = values[node]
-    if after.shape != before.flatten(1).shape:
-        raise PackError(
-            f"{name} reshapes {list(before.shape)} to {list(after.shape)}; only flattening all "
-            "but the batch dimension has a packed form"
-        )
-    return nn.Flatten()
-
-
-def _pool(node: fx.Node) -> nn.Module:
-    names = ("kernel_size", "stride", "padding", "dilation", "ceil_mode")
-    arguments = dict(zip(names, node.args[1:], strict=False)) | {
-        key: value for key, value in node.kwargs.items() if key in names
-    }
-    arguments["stride"] = arguments.get("stride") or None
-    if "kernel_size" not in arguments:
-        raise PackError(f"{node.name} calls max_pool2d without a kernel_size")
-    return nn.MaxPool2d(**arguments)  # type: ignore[arg-type]

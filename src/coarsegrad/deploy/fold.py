@@ -1,9 +1,10 @@
-"""Folding: scale, bias and batch norm before a sign become one threshold per channel.
+"""Folding: scale, bias, batch norm and ReLU before a sign become one threshold per channel.
 
-The float32 functions that follow a sum (multiply, add, batch norm) are monotone, rounding
-included, as long as they stay finite. So the sums with a positive result are those on one side of
-a threshold. It is found by evaluating torch's own modules: on every integer a sum of signs can
-take, or by bisection over the float32 numbers. No formula of ours has to round as torch does.
+The float32 functions that follow a sum (multiply, add, batch norm, ReLU) are monotone, rounding
+included, as long as they stay finite. So the sums whose result the quantizer takes to its upper
+level are those on one side of a threshold. It is found by evaluating torch's own modules: on every
+integer a sum of signs can take, or by bisection over the float32 numbers. No formula of ours has to
+round as torch does.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from coarsegrad.deploy.levels import Upper
 from coarsegrad.errors import PackError
 
 # Elements of one evaluation of the tail: 2^24 float32 are 64 MiB.
@@ -27,13 +29,15 @@ Tail = Callable[[Tensor], Tensor]
 
 
 class Thresholds(NamedTuple):
-    """Positive where s >= t, or s <= t where ``flip``; one entry per channel or feature."""
+    """The upper level where s >= t, or s <= t if ``flip``; one entry per channel or feature."""
 
     t: NDArray[np.generic]
     flip: NDArray[np.bool_]
 
 
-def integer_thresholds(tail: Tail, shape: tuple[int, ...], largest: int, name: str) -> Thresholds:
+def integer_thresholds(
+    tail: Tail, shape: tuple[int, ...], largest: int, name: str, upper: Upper
+) -> Thresholds:
     """Return exact thresholds for integer sums in [-largest, largest].
 
     Args:
@@ -42,13 +46,14 @@ def integer_thresholds(tail: Tail, shape: tuple[int, ...], largest: int, name: s
             then treats each feature on its own.
         largest: the most a sum of this layer can reach.
         name: the layer, for the message.
+        upper: which results become the upper level.
 
     Raises:
         PackError: the tail is not monotone, which only a non-finite parameter can cause.
     """
     sums = torch.arange(-largest, largest + 1, dtype=torch.float32)
     positive = torch.cat([
-        _positive(tail, part.reshape(-1, *(1,) * len(shape)).expand(-1, *shape))
+        _is_upper(tail, upper, part.reshape(-1, *(1,) * len(shape)).expand(-1, *shape))
         for part in sums.split(max(1, _CHUNK // math.prod(shape)))
     ])  # fmt: skip
     falling = positive[0] & ~positive[-1]
@@ -62,14 +67,14 @@ def integer_thresholds(tail: Tail, shape: tuple[int, ...], largest: int, name: s
     return Thresholds(t.numpy().astype(dtype), falling.numpy())
 
 
-def float_thresholds(tail: Tail, shape: tuple[int, ...]) -> Thresholds:
+def float_thresholds(tail: Tail, shape: tuple[int, ...], upper: Upper) -> Thresholds:
     """Return exact thresholds for float32 sums, by bisection over the float32 numbers.
 
     Arguments are those of ``integer_thresholds``. A constant channel gets -inf or +inf.
     """
 
     def positive(order: Tensor) -> Tensor:
-        return _positive(tail, _float_of(order).reshape(1, *shape))[0]
+        return _is_upper(tail, upper, _float_of(order).reshape(1, *shape))[0]
 
     limit = _finite_limit(tail, shape)
     low = torch.full((math.prod(shape),), -limit, dtype=torch.int64)
@@ -97,13 +102,13 @@ def _finite_limit(tail: Tail, shape: tuple[int, ...]) -> int:
     raise PackError("what follows a layer's sums overflows float32 for sums of 1e10")
 
 
-def _positive(tail: Tail, trial: Tensor) -> Tensor:
-    """Return (M, channels or features) bools: which trials end on +1, that is, not below 0."""
+def _is_upper(tail: Tail, upper: Upper, trial: Tensor) -> Tensor:
+    """Return (M, channels or features) bools: which trials end on the upper level."""
     with torch.no_grad():
         result = tail(trial.contiguous())
     if bool(result.isnan().any()):
         raise PackError("what follows a layer's sums gives NaN; are its numbers finite?")
-    return ~(result < 0).flatten(1)
+    return upper(result).flatten(1)
 
 
 def _order_of(x: Tensor) -> Tensor:

@@ -13,119 +13,144 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from coarsegrad.deploy.capture import Chain, Step
+from coarsegrad.deploy.capture import Chain
 from coarsegrad.deploy.fold import float_thresholds, integer_thresholds
-from coarsegrad.deploy.segments import Segment, affine_of
+from coarsegrad.deploy.layers import (
+    affine_of,
+    conv_op,
+    layer_terms,
+    norm_terms,
+    pool_op,
+    scales_of,
+    stored_weight,
+    weight_of,
+)
+from coarsegrad.deploy.segments import Segment
+from coarsegrad.deploy.steps import Step
 from coarsegrad.errors import PackError
-from coarsegrad.nn import Conv2d, LatentWeight
-from coarsegrad.packed import Affine, Conv, Flatten, Linear, MaxPool, Op, Sign, Threshold, pack_bits
+from coarsegrad.packed import Affine, Flatten, Linear, Op, Relu, Sign, Threshold
 
 
 @dataclass
 class Lowering:
-    """Ops and tensors collected so far; ``recorded`` gives the shape of every node's value."""
+    """Ops and tensors collected so far; ``recorded`` gives the shape of every node's value.
+
+    ``terms`` has for each affine, per channel, the sizes of what its shift is the sum of: float
+    results that nearly cancel are as far from torch's as these are large.
+    """
 
     recorded: dict[fx.Node, Tensor]
     ops: list[Op] = field(default_factory=list)
     tensors: dict[str, NDArray[Any]] = field(default_factory=dict)
+    terms: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def segment(self, segment: Segment) -> tuple[int, int]:
         """Append one segment; return the range of its ops."""
         start = len(self.ops)
         if segment.head is not None:
-            self.ops.append(self._head(segment.head, segment.source))
-        if segment.signed:
+            self._head(segment.head, segment)
+        elif segment.fed is not None:
+            self._unpack(segment)
+        if segment.bits is not None:
             self._to_bits(segment)
         else:
-            self._to_floats(segment)
+            self._to_floats(segment.head, segment.before)
         return start, len(self.ops)
 
-    def _head(self, head: Step, source: fx.Node) -> Op:
+    def _head(self, head: Step, segment: Segment) -> None:
         module = head.module
-        weight = _weight(module)
-        if isinstance(module, LatentWeight) and module.weight_quantizer is not None:
-            levels = tuple(module.weight_quantizer.levels)
-            if levels != (-1.0, 1.0):
-                raise PackError(
-                    f"{head.name} has weights of the levels {levels}; packed weights need (-1, 1) "
-                    "or float"
-                )
-            self.tensors[f"{head.name}.weight"] = pack_bits(module.weight_binary.numpy())
-        else:
-            self.tensors[f"{head.name}.weight"] = weight.numpy().copy()
+        stored = stored_weight(module, head.name)
+        self.tensors[f"{head.name}.weight"] = stored
+        low = -1 if segment.fed is None else int(segment.fed.stand_for.low)
         if isinstance(module, nn.Conv2d):
-            return _conv(module, head.name)
-        rank = self.recorded[source].dim()
+            self.ops.append(conv_op(module, head.name, low))
+            return
+        rank = self.recorded[segment.source].dim()
         if rank != 2:
             raise PackError(
                 f"{head.name} is a dense layer on {rank - 1}-dimensional samples; flatten first"
             )
-        return Linear(head.name, (int(weight.shape[0]), int(weight.shape[1])))
+        out, features = weight_of(module).shape
+        self.ops.append(Linear(head.name, (int(out), int(features)), low=low))
+
+    def _unpack(self, segment: Segment) -> None:
+        """Make floats of bits that stand for other numbers than -1 and +1."""
+        assert segment.fed is not None
+        levels = segment.fed.stand_for
+        if levels.is_sign:
+            return
+        channels = self.recorded[segment.source].shape[1]
+        half = np.array([[1 - levels.low], [1 + levels.low]]) / 2
+        self._add_affine(segment.name, np.repeat(levels.scale * half, channels, 1))
 
     def _to_bits(self, segment: Segment) -> None:
-        """Pools and a flattening that a batch norm follows, the threshold, then the rest.
+        """Append floats up to the last average, then the threshold amid pools and a flattening.
 
-        A maximum may move ahead of a non-decreasing function, and a sign ahead of a maximum.
+        Those that a batch norm or ReLU follows stay ahead of the threshold: a maximum may move
+        ahead of a non-decreasing function, and a sign ahead of a maximum.
         """
-        steps = segment.before
-        last_norm = max((i for i, step in enumerate(steps) if step.kind == "norm"), default=-1)
-        folded, rest = steps[: last_norm + 1], steps[last_norm + 1 :]
-        if segment.head is None and not folded:
+        assert segment.bits is not None
+        head, steps, node = segment.head, segment.before, segment.source
+        if head is not None:
+            node = head.node
+        averaged = _behind_last(steps, "average")
+        if averaged:
+            self._to_floats(head, steps[:averaged])
+            head, node, steps = None, steps[averaged - 1].node, steps[averaged:]
+        tail = _behind_last(steps, "norm", "relu")
+        folded, rest = steps[:tail], steps[tail:]
+        cut = segment.bits.cut
+        if head is None and not folded and cut.zero_is_upper:
             self._reshape(rest)
             self.ops.append(Sign())
         else:
-            _check_pools_commute(folded)
-            self._reshape(folded)
-            self._threshold(segment, folded)
+            _check_pools_commute(head, folded)
+            self._reshape(tuple(step for step in folded if step.kind in ("pool", "flatten")))
+            self._threshold(segment, head, folded, node)
             self._reshape(rest)
         self._reshape(segment.after)
 
-    def _threshold(self, segment: Segment, folded: tuple[Step, ...]) -> None:
-        head = segment.head
+    def _threshold(
+        self, segment: Segment, head: Step | None, folded: tuple[Step, ...], node: fx.Node
+    ) -> None:
+        """Append the threshold on the value of ``node``, behind which ``folded`` come."""
+        assert segment.bits is not None
+        cut = segment.bits.cut
         tails = [] if head is None else [affine_of(head.module)]
-        for step in folded:
-            if step.kind in ("norm", "flatten"):
-                tails.append(step.module)
-        name = folded[0].name if head is None else head.name
-        shape = self._trial_shape(segment, folded)
-        if self._is_exact(segment):
-            assert head is not None
-            largest = math.prod(_weight(head.module).shape[1:])
-            found = integer_thresholds(_compose(tails), shape, largest, name)
+        tails += [step.module for step in folded if step.kind != "pool"]
+        first = head or next(iter(folded), None)
+        name = cut.name if first is None else first.name
+        shape = self._trial_shape(folded, node)
+        if head is not None and self._is_exact(segment):
+            largest = math.prod(weight_of(head.module).shape[1:])
+            found = integer_thresholds(_compose(tails), shape, largest, name, cut.upper)
         else:
-            found = float_thresholds(_compose(tails), shape)
+            found = float_thresholds(_compose(tails), shape, cut.upper)
         self.ops.append(Threshold(name))
         self.tensors[f"{name}.threshold"] = found.t
         if found.flip.any():
             self.tensors[f"{name}.flip"] = np.packbits(found.flip, bitorder="little")
 
     def _is_exact(self, segment: Segment) -> bool:
-        """Whether the sums are integers: bits times bits."""
-        head = segment.head
-        return (
-            head is not None
-            and segment.fed_by_bits
-            and self.tensors[f"{head.name}.weight"].dtype == np.uint8
-        )
+        """Whether the layer's sums are integers: bits times packed weights."""
+        assert segment.head is not None
+        stored = self.tensors[f"{segment.head.name}.weight"]
+        return segment.fed is not None and stored.dtype == np.uint8
 
-    def _trial_shape(self, segment: Segment, folded: tuple[Step, ...]) -> tuple[int, ...]:
+    def _trial_shape(self, folded: tuple[Step, ...], node: fx.Node) -> tuple[int, ...]:
         flat = next((i for i, step in enumerate(folded) if step.kind == "flatten"), None)
         if flat is not None:
-            node = folded[flat - 1].node if flat else None
-            if node is None:
-                node = segment.head.node if segment.head else segment.source
-            return tuple(self.recorded[node].shape[1:])
-        node = segment.head.node if segment.head else segment.source
+            return tuple(self.recorded[folded[flat - 1].node if flat else node].shape[1:])
         channels, *sizes = self.recorded[node].shape[1:]
         return (channels, *(1 for _ in sizes))
 
-    def _to_floats(self, segment: Segment) -> None:
-        """In torch's order; each run of scale, bias and batch norms becomes one a * s + b."""
-        steps = list(segment.before)
-        head = segment.head
+    def _to_floats(self, head: Step | None, before: tuple[Step, ...]) -> None:
+        """In torch's order; each run of scales, bias and batch norms becomes one a * s + b."""
+        steps = list(before)
         if head is not None and _has_affine(head.module):
-            self._affine([head, *itertools.takewhile(lambda step: step.kind == "norm", steps)])
-            steps = list(itertools.dropwhile(lambda step: step.kind == "norm", steps))
+            norms = list(itertools.takewhile(lambda step: step.kind == "norm", steps))
+            self._affine([head, *norms])
+            steps = steps[len(norms) :]
         for kind, group in itertools.groupby(steps, lambda step: step.kind):
             if kind == "norm":
                 self._affine(list(group))
@@ -133,20 +158,29 @@ class Lowering:
                 self._reshape(tuple(group))
 
     def _affine(self, steps: list[Step]) -> None:
-        a, b = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+        a = torch.ones(1, dtype=torch.float64)
+        b = terms = torch.zeros(1, dtype=torch.float64)
         for step in steps:
-            scale, shift = _scale_and_shift(step.module)
-            a, b = a * scale, b * scale + shift
+            found = norm_terms if step.kind == "norm" else layer_terms
+            scale, shift, sizes = found(step.module)
+            a, b, terms = a * scale, b * scale + shift, terms * scale.abs() + sizes
         name = steps[0].name
+        self._add_affine(name, torch.stack([a, b]).numpy())
+        self.terms[name] = terms.numpy()
+
+    def _add_affine(self, name: str, rows: NDArray[np.float64]) -> None:
         self.ops.append(Affine(name))
-        self.tensors[f"{name}.affine"] = torch.stack([a, b]).float().numpy()
+        self.tensors[f"{name}.affine"] = rows.astype(np.float32)
 
     def _reshape(self, steps: tuple[Step, ...]) -> None:
+        """Append steps that need no numbers."""
         for step in steps:
-            if step.kind == "pool":
-                self.ops.append(_maxpool(step.module, step.name))
+            if step.kind in ("pool", "average"):
+                self.ops.append(pool_op(step.module, step.name))
             elif step.kind == "flatten":
                 self.ops.append(Flatten())
+            elif step.kind == "relu":
+                self.ops.append(Relu())
 
 
 def lower(chain: Chain, cut: list[Segment], recorded: dict[fx.Node, Tensor]) -> tuple[
@@ -158,6 +192,11 @@ def lower(chain: Chain, cut: list[Segment], recorded: dict[fx.Node, Tensor]) -> 
     return lowering, ranges
 
 
+def _behind_last(steps: tuple[Step, ...], *kinds: str) -> int:
+    """Return the place behind the last step of these kinds, 0 where there is none."""
+    return max((i + 1 for i, step in enumerate(steps) if step.kind in kinds), default=0)
+
+
 def _compose(tails: list[Callable[[Tensor], Tensor]]) -> Callable[[Tensor], Tensor]:
     def composed(x: Tensor) -> Tensor:
         for tail in tails:
@@ -167,79 +206,20 @@ def _compose(tails: list[Callable[[Tensor], Tensor]]) -> Callable[[Tensor], Tens
     return composed
 
 
-def _weight(module: nn.Module) -> Tensor:
-    assert isinstance(module.weight, Tensor)
-    return module.weight.detach()
-
-
-def _conv(module: nn.Conv2d, name: str) -> Conv:
-    if module.padding_mode != "zeros":
-        raise PackError(
-            f"{name} pads by {module.padding_mode!r}; packed convolutions pad with 0, 1 or -1: "
-            "use padding_mode='zeros' and pad_value"
-        )
-    left, right, top, bottom = module._reversed_padding_repeated_twice
-    out, per_group, height, width = module.weight.shape
-    return Conv(
-        name,
-        (out, per_group, height, width),
-        stride=_pair(module.stride),
-        padding=(top, left, bottom, right),
-        dilation=_pair(module.dilation),
-        groups=module.groups,
-        pad=int(module.pad_value) if isinstance(module, Conv2d) else 0,
-    )
-
-
-def _maxpool(module: nn.Module, name: str) -> MaxPool:
-    assert isinstance(module, nn.MaxPool2d)
-    if module.ceil_mode or module.return_indices:
-        raise PackError(f"{name} has ceil_mode or return_indices, which have no packed form")
-    size = _pair(module.kernel_size)
-    stride = _pair(module.stride)
-    return MaxPool(
-        size, None if stride == size else stride, _pair(module.padding), _pair(module.dilation)
-    )
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    if isinstance(value, int):
-        return value, value
-    return int(value[0]), int(value[-1])
-
-
-def _check_pools_commute(folded: tuple[Step, ...]) -> None:
-    """Refuse a max-pool behind a batch norm that may reverse the order, another norm following."""
+def _check_pools_commute(head: Step | None, folded: tuple[Step, ...]) -> None:
+    """Refuse a max-pool behind what may reverse the order, where a batch norm or ReLU follows."""
     falling = None
+    if head is not None and bool((layer_terms(head.module)[0] < 0).any()):
+        falling = f"{head.name} has a negative scale"
     for step in folded:
-        if step.kind == "norm" and step.module.weight is not None:
-            slopes = step.module.weight
-            assert isinstance(slopes, Tensor)
-            falling = step.name if bool((slopes < 0).any()) else falling
+        if step.kind == "norm" and bool((norm_terms(step.module)[0] < 0).any()):
+            falling = f"{step.name} has negative weights"
         if step.kind == "pool" and falling:
             raise PackError(
-                f"{step.name} pools between two batch norms, and {falling} has negative weights; "
-                "put the pool before both, or drop one batch norm"
+                f"{step.name} pools ahead of what becomes a threshold, and {falling}; put the "
+                "pool behind the last batch norm and ReLU, or ahead of the negative factors"
             )
 
 
 def _has_affine(module: nn.Module) -> bool:
-    scaled = isinstance(module, LatentWeight) and module.weight_quantizer is not None and (
-        module.weight_quantizer.split(_weight(module))[1] is not None
-    )  # fmt: skip
-    return scaled or module.bias is not None
-
-
-def _scale_and_shift(module: nn.Module) -> tuple[Tensor, Tensor]:
-    """Return float64 (a, b) of a layer's scale and bias, or of a batch norm."""
-    if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
-        assert module.running_var is not None
-        assert module.running_mean is not None
-        a = (module.running_var.double() + module.eps).rsqrt()
-        a = a if module.weight is None else a * module.weight.detach().double()
-        b = -module.running_mean.double() * a
-        return a, b if module.bias is None else b + module.bias.detach().double()
-    tail = affine_of(module)
-    zero = torch.zeros(1, _weight(module).shape[0], dtype=torch.float64)
-    shift = tail(zero)[0]
-    return tail(zero + 1)[0] - shift, shift
+    return bool(scales_of(module)) or module.bias is not None

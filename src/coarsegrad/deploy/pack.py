@@ -7,7 +7,9 @@ import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from coarsegrad.deploy.capture import Chain, capture
@@ -19,24 +21,30 @@ from coarsegrad.packed import Program, write
 
 @dataclass(frozen=True)
 class Lowered:
-    """A model beside its program: which segment of the one is which ops of the other."""
+    """A model beside its program: which segment of the one is which ops of the other.
+
+    ``terms`` are those of ``Lowering``.
+    """
 
     chain: Chain
     program: Program
     segments: list[Segment]
     ranges: list[tuple[int, int]]
+    terms: dict[str, NDArray[np.float64]]
 
 
 def pack(model: nn.Module, x: Tensor, path: str | Path) -> Program:
     """Write the packed form of ``model`` to ``path`` and return it.
 
-    The model is evaluated as in ``model.eval()`` and left as it is. 1-bit weights become bits,
-    also where a layer's input is float; scale, bias, batch norm and sign become one threshold
-    per channel, found so that exact zeros and rounding fall as torch's own modules have them.
+    The model is evaluated as in ``model.eval()`` and left as it is. 1-bit and ternary weights
+    become bits, also where a layer's input is float; scale, bias, batch norm, ReLU and sign become
+    one threshold per channel, found so that exact zeros and rounding fall as torch's own modules
+    have them. Where no quantizer follows, batch norm, ReLU and averages stay float32.
 
     Args:
-        model: a chain of coarsegrad.nn or torch.nn Linear and Conv2d, BatchNorm, MaxPool2d,
-            Flatten, Sign, Identity, Dropout; float32.
+        model: a chain of coarsegrad.nn or torch.nn Linear and Conv2d, BatchNorm, ReLU, MaxPool2d,
+            AvgPool2d, AdaptiveAvgPool2d or a mean over the plane, Flatten, Sign, Heaviside,
+            Identity, Dropout; float32.
         x: an example batch, (N, ...) float32; its shape becomes the file's input shape.
         path: the file to write; a partial file never stays under this name.
 
@@ -84,7 +92,7 @@ def to_program(model: nn.Module, x: Tensor) -> Lowered:
         program = Program(tuple(x.shape[1:]), tuple(lowering.ops), lowering.tensors)
     except PackedFileError as error:
         raise PackError(f"the model has no packed form: {error}") from error
-    return Lowered(chain, program, cut, ranges)
+    return Lowered(chain, program, cut, ranges, lowering.terms)
 
 
 def _check_numbers(model: nn.Module) -> None:

@@ -4,32 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
-from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from coarsegrad import runtime
+from coarsegrad.deploy.layers import bias_of
+from coarsegrad.deploy.margins import Terms, cancelled, gain, near_threshold
 from coarsegrad.deploy.pack import Lowered, to_program
 from coarsegrad.deploy.segments import Segment
 from coarsegrad.errors import VerifyError
-from coarsegrad.packed import (
-    Affine,
-    Conv,
-    Flatten,
-    Linear,
-    MaxPool,
-    Program,
-    Threshold,
-    unpack_bits,
-)
+from coarsegrad.packed import Program
 
-# Two float32 sums of the same products differ by at most a few roundings of their magnitude.
-_MARGIN = 8 * 2.0**-24
 _RELATIVE = 1e-5
 _CHUNK = 256
 
@@ -120,18 +109,27 @@ def verify(model: nn.Module, path: str | Path, x: Tensor, *, target: str | None 
 
 def _verify_chunk(lowered: Lowered, packed: runtime.Model, x: Tensor, report: Report) -> None:
     recorded = lowered.chain.record(x)
-    differing_before = report.differing_bits
-    for segment, (start, stop) in zip(lowered.segments, lowered.ranges, strict=True):
-        done = report.layers.get(segment.name, LayerReport(segment.name, segment.signed))
-        report.layers[segment.name] = _compare(segment, packed, start, stop, recorded, done)
+    differing_before, drift = report.differing_bits, 0.0
+    for segment, ops in zip(lowered.segments, lowered.ranges, strict=True):
+        place = _Place(segment, packed, ops, lowered.terms)
+        done = report.layers.get(segment.name, LayerReport(segment.name, segment.bits is not None))
+        if segment.bits is None:
+            done, allowed = _compare_floats(place, recorded, done)
+            drift = allowed + drift * gain(packed.program, *ops)
+        else:
+            undisturbed = report.differing_bits == differing_before
+            done = _compare_bits(place, recorded, done)
+            if drift and undisturbed:
+                done = _compare_whole_bits(place, recorded, done, x, drift)
+            drift = 0.0
+        report.layers[segment.name] = done
     expected = recorded[_result(lowered.chain.traced)].numpy()
     got = packed.run(0, len(packed.program.ops), x.numpy()).astype(np.float32)
-    shift = _shift(packed.program, lowered.segments[-1])
-    error = _relative(got, expected, shift)
-    if report.differing_bits == differing_before and not error <= _RELATIVE:
+    error, largest = _relative(got, expected, _cancelled(lowered, packed))
+    if report.differing_bits == differing_before and not error * largest <= drift:
         raise VerifyError(
             f"the results differ by {error:.1e} of the largest, though every layer agrees; "
-            f"allowed is {_RELATIVE:.0e}: please report this as a bug"
+            f"allowed is {drift / largest:.0e}: please report this as a bug"
         )
     report.samples += len(x)
     report.logits_error = max(report.logits_error, error)
@@ -140,138 +138,106 @@ def _verify_chunk(lowered: Lowered, packed: runtime.Model, x: Tensor, report: Re
     report.argmax_agreement += int(agrees.sum())
 
 
-def _compare(
-    segment: Segment,
-    packed: runtime.Model,
-    start: int,
-    stop: int,
-    recorded: dict[fx.Node, Tensor],
-    done: LayerReport,
-) -> LayerReport:
-    fed, expected = segment.fed(recorded), segment.value(recorded).numpy()
-    value: NDArray[Any] = fed.numpy().astype(np.int8 if segment.fed_by_bits else np.float32)
-    got = packed.run(start, stop, value)
-    compared = done.compared + expected.size
-    if not segment.signed:
-        shift = _shift(packed.program.part(start, stop), segment)
-        error = max(done.error, _relative(got, expected, shift))
-        if not error <= _RELATIVE:
-            raise VerifyError(
-                f"{segment.name}: floats differ by {error:.1e} of the largest; allowed is "
-                f"{_RELATIVE:.0e}. Was the file packed from this model? Pack it again"
-            )
-        return replace(done, compared=compared, error=error)
-    differs = got != expected
-    near = _near_threshold(packed.program, start, stop, fed, _inner_bias(segment))
-    if (differs & ~near).any():
+class _Place(NamedTuple):
+    """A segment of the model beside its ops of the packed file."""
+
+    segment: Segment
+    packed: runtime.Model
+    ops: tuple[int, int]
+    terms: Terms
+
+    def near(self, fed: Tensor, drift: float = 0.0) -> NDArray[np.bool_]:
+        """Return which bits the order of summation may decide, given the segment's input."""
+        bias = _inner_bias(self.segment)
+        return near_threshold(self.packed.program, *self.ops, fed, bias, self.terms, drift)
+
+
+def _compare_floats(
+    place: _Place, recorded: dict[fx.Node, Tensor], done: LayerReport
+) -> tuple[LayerReport, float]:
+    """Return the report, and the difference that would have been allowed."""
+    segment, packed = place.segment, place.packed
+    fed, expected = segment.input(recorded), segment.value(recorded).numpy()
+    got = packed.run(*place.ops, _operand(segment, fed))
+    shift = cancelled(packed.program, *place.ops, place.terms)
+    error, largest = _relative(got, expected, shift)
+    if not error <= _RELATIVE:
         raise VerifyError(
-            f"{segment.name}: {int((differs & ~near).sum())} of {expected.size} bits differ. "
-            "Was the file packed from this model? Pack it again"
+            f"{segment.name}: floats differ by {error:.1e} of the largest; allowed is "
+            f"{_RELATIVE:.0e}. Was the file packed from this model? Pack it again"
         )
+    compared = done.compared + expected.size
+    done = replace(done, compared=compared, error=max(done.error, error))
+    return done, _RELATIVE * largest
+
+
+def _compare_bits(place: _Place, recorded: dict[fx.Node, Tensor], done: LayerReport) -> LayerReport:
+    segment, fed = place.segment, place.segment.input(recorded)
+    got = place.packed.run(*place.ops, _operand(segment, fed))
+    expected = segment.value(recorded).numpy()
+    near = place.near(fed)
+    differing = _differing(segment.name, got, expected, near)
     return replace(
         done,
-        compared=compared,
-        differing=done.differing + int(differs.sum()),
+        compared=done.compared + expected.size,
+        differing=done.differing + differing,
         near_threshold=done.near_threshold + int(near.sum()),
     )
+
+
+def _compare_whole_bits(
+    place: _Place, recorded: dict[fx.Node, Tensor], done: LayerReport, x: Tensor, drift: float
+) -> LayerReport:
+    """Compare bits that are made of floats which the file itself has computed, from x on.
+
+    Those floats may be off by ``drift``; a bit that this decides counts as one that differs.
+    """
+    segment = place.segment
+    got = place.packed.run(0, place.ops[1], x.numpy())
+    expected = segment.value(recorded).numpy()
+    near = place.near(segment.input(recorded), drift)
+    differing = _differing(segment.name, got, expected, near)
+    return replace(done, differing=done.differing + differing)
+
+
+def _differing(
+    name: str, got: NDArray[Any], expected: NDArray[Any], near: NDArray[np.bool_]
+) -> int:
+    differs = got != expected
+    if (differs & ~near).any():
+        raise VerifyError(
+            f"{name}: {int((differs & ~near).sum())} of {expected.size} bits differ. "
+            "Was the file packed from this model? Pack it again"
+        )
+    return int(differs.sum())
+
+
+def _operand(segment: Segment, fed: Tensor) -> NDArray[Any]:
+    return fed.numpy().astype(np.float32 if segment.fed is None else np.int8)
+
+
+def _cancelled(lowered: Lowered, packed: runtime.Model) -> float:
+    if not lowered.ranges:
+        return 0.0
+    return cancelled(packed.program, *lowered.ranges[-1], lowered.terms)
 
 
 def _inner_bias(segment: Segment) -> Tensor | float:
     """Return |bias| of a layer whose torch twin starts its float sum from it, per channel."""
     module = None if segment.head is None else segment.head.module
-    bias = None if module is None else module.bias
-    if not isinstance(bias, Tensor):
+    bias = None if module is None else bias_of(module)
+    if bias is None:
         return 0.0
     return bias.double().abs().reshape(-1, *((1, 1) if isinstance(module, nn.Conv2d) else ()))
 
 
-def _shift(program: Program, segment: Segment) -> float:
-    """Return the largest number that a result near 0 cancels from.
-
-    That is |b| of the program's last a * s + b, or a term of b: torch's batch norm computes
-    b = beta - mean * a, and what follows scales the rounding of both terms.
-    """
-    affines = [program.tensors[f"{op.name}.affine"] for op in program.ops if isinstance(op, Affine)]
-    largest = max((float(np.abs(affine[1]).max()) for affine in affines[-1:]), default=0.0)
-    gain = 1.0
-    for step in reversed((*segment.before, *segment.after)):
-        norm = step.module
-        if isinstance(norm, _BatchNorm) and norm.running_var is not None:
-            assert norm.running_mean is not None
-            a = (norm.running_var + norm.eps).rsqrt()
-            if norm.affine:
-                a = a * norm.weight.detach().abs()
-                largest = max(largest, gain * float(norm.bias.detach().abs().max()))
-            largest = max(largest, gain * float((norm.running_mean.abs() * a).max()))
-            gain *= float(a.max())
-    return largest
-
-
-def _near_threshold(
-    program: Program, start: int, stop: int, fed: Tensor, bias: Tensor | float
-) -> NDArray[np.bool_]:
-    """Return where rounding of a float sum may decide the bit: an interval around it holds t.
-
-    The interval [low, high] around the sum goes through the pools ahead of the threshold, which
-    are monotone; behind it, a pooled bit is near if any bit of its window is.
-    """
-    low = high = fed.double()
-    near: Tensor | None = None
-    for i in range(start, stop):
-        op = program.ops[i]
-        match op:
-            case Conv() | Linear():
-                exact = program.values[i + 1].exact
-                low, high = _interval(op, low, program, 0.0 if exact else _MARGIN, bias)
-            case Threshold():
-                t = torch.from_numpy(program.tensors[f"{op.name}.threshold"].astype(np.float64))
-                t = t.reshape(-1, *(1,) * (low.dim() - 2))
-                near = (low <= t) & (t <= high) & (low != high)
-            case MaxPool():
-                if near is None:
-                    low, high = _pool(op, low), _pool(op, high)
-                else:
-                    near = _pool(op, near.double()) > 0
-            case Flatten():
-                low, high = low.flatten(1), high.flatten(1)
-                near = None if near is None else near.flatten(1)
-            case _:
-                pass
-    result = torch.zeros_like(low, dtype=torch.bool) if near is None else near
-    return result.numpy()
-
-
-def _interval(
-    op: Conv | Linear, x: Tensor, program: Program, margin: float, bias: Tensor | float
-) -> tuple[Tensor, Tensor]:
-    stored = program.tensors[f"{op.name}.weight"]
-    if stored.dtype == np.uint8:
-        stored = unpack_bits(stored, int(np.prod(op.shape))).reshape(op.shape)
-    weight = torch.from_numpy(stored.astype(np.float64))
-    if isinstance(op, Linear):
-        s, magnitude = F.linear(x, weight), F.linear(x.abs(), weight.abs())
-    else:
-        top, left, bottom, right = op.padding
-        x = F.pad(x, (left, right, top, bottom), value=op.pad)
-
-        def convolve(x: Tensor, weight: Tensor) -> Tensor:
-            return F.conv2d(x, weight, None, op.stride, 0, op.dilation, op.groups)
-
-        s, magnitude = convolve(x, weight), convolve(x.abs(), weight.abs())
-    reach = margin * (magnitude + bias)
-    return s - reach, s + reach
-
-
-def _pool(op: MaxPool, x: Tensor) -> Tensor:
-    return F.max_pool2d(x, op.size, op.step, op.padding, op.dilation)
-
-
-def _relative(got: NDArray[Any], expected: NDArray[Any], shift: float) -> float:
+def _relative(got: NDArray[Any], expected: NDArray[Any], shift: float) -> tuple[float, float]:
+    """Return the largest difference over the largest number, and that number."""
     if not np.isfinite(got).all() or not np.isfinite(expected).all():
-        return float("inf")
+        return float("inf"), 1.0
     largest = max(shift, float(np.abs(expected).max(initial=0.0)))
     difference = float(np.abs(got.astype(np.float64) - expected).max(initial=0.0))
-    return difference / largest if largest else difference
+    return (difference / largest, largest) if largest else (difference, 1.0)
 
 
 def _result(traced: fx.GraphModule) -> fx.Node:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Conv:
-    """Weighted sums over windows; ``padding`` is (top, left, bottom, right)."""
+    """Weighted sums over windows; ``padding`` is (top, left, bottom, right).
+
+    ``low`` is what a bit of 1 stands for: -1, or 0.
+    """
 
     op: ClassVar[str] = "conv"
     name: str
@@ -20,15 +23,17 @@ class Conv:
     dilation: Pair = (1, 1)
     groups: int = 1
     pad: int = 0
+    low: int = -1
 
 
 @dataclass(frozen=True)
 class Linear:
-    """Weighted sums of all features."""
+    """Weighted sums of all features; ``low`` as in ``Conv``."""
 
     op: ClassVar[str] = "linear"
     name: str
     shape: Pair
+    low: int = -1
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,13 @@ class Affine:
 
 
 @dataclass(frozen=True)
+class Relu:
+    """Floats: s where s > 0, else 0."""
+
+    op: ClassVar[str] = "relu"
+
+
+@dataclass(frozen=True)
 class MaxPool:
     """The largest of each window; padded cells are ignored."""
 
@@ -56,6 +68,22 @@ class MaxPool:
     stride: Pair | None = None
     padding: Pair = (0, 0)
     dilation: Pair = (1, 1)
+
+    @property
+    def step(self) -> Pair:
+        """The stride, or the window's size where none is given."""
+        return self.stride or self.size
+
+
+@dataclass(frozen=True)
+class AvgPool:
+    """The mean of each window, as floats; padded cells are zeros that count."""
+
+    op: ClassVar[str] = "avgpool"
+    dilation: ClassVar[Pair] = (1, 1)
+    size: Pair
+    stride: Pair | None = None
+    padding: Pair = (0, 0)
 
     @property
     def step(self) -> Pair:
@@ -77,8 +105,6 @@ class Sign:
     op: ClassVar[str] = "sign"
 
 
-Op = Conv | Linear | Threshold | Affine | MaxPool | Flatten | Sign
+Op = Conv | Linear | Threshold | Affine | Relu | MaxPool | AvgPool | Flatten | Sign
 """Any op of a packed file; ``spec.md`` defines each."""
-OPS: dict[str, type[Any]] = {
-    kind.op: kind for kind in (Conv, Linear, Threshold, Affine, MaxPool, Flatten, Sign)
-}
+OPS: dict[str, type[Any]] = {kind.op: kind for kind in get_args(Op)}

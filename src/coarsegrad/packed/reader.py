@@ -20,6 +20,7 @@ from coarsegrad.packed.writer import VERSION
 
 _NUMPY = {short: np.dtype(name).newbyteorder("<") for name, short in DTYPES.items()}
 _LARGEST = (1 << 31) - 1
+_CHOICES = {"pad": (-1, 0, 1), "low": (-1, 0)}
 
 
 def read(path: str | Path) -> Program:
@@ -164,9 +165,11 @@ def _field(kind: type[Any], key: str, value: Any, place: str) -> Any:
         return value
     if key == "groups":
         return _integers([value], where, 1, 1)[0]
-    if key == "pad":
-        if type(value) is not int or value not in (-1, 0, 1):
-            raise PackedFileError(f"{where} needs -1, 0 or 1, got {value!r}")
+    if key in _CHOICES:
+        allowed = _CHOICES[key]
+        if type(value) is not int or value not in allowed:
+            known = ", ".join(map(str, allowed[:-1]))
+            raise PackedFileError(f"{where} needs {known} or {allowed[-1]}, got {value!r}")
         return value
     length = 4 if kind is Conv and key in ("shape", "padding") else 2
     return _integers(value, where, length, 0 if key == "padding" else 1)

@@ -10,17 +10,20 @@ from numpy.typing import NDArray
 
 from coarsegrad.packed import (
     Affine,
+    AvgPool,
     Conv,
     Flatten,
     Linear,
     MaxPool,
     Op,
     Program,
+    Relu,
     Sign,
     Threshold,
+    runs_on_bits,
     unpack_bits,
+    unpack_weights,
 )
-from coarsegrad.runtime.reference import weights
 
 if TYPE_CHECKING:
     from coarsegrad._native import Engine
@@ -60,7 +63,7 @@ def build(program: Program, target: str | None, threads: int) -> Engine:
             name = getattr(op, "name", "")
             raise UnsupportedError(f"op {index} ({op.op} {name}): {error}") from None
     if program.values[-1].kind == "bits":
-        builder.engine.add_unpack()
+        builder.engine.add_unpack(-1)
     try:
         builder.engine.seal(threads, _ARENAS)
     except ValueError as error:
@@ -89,10 +92,16 @@ class _Builder:
                     self.engine.add_flatten()
             case MaxPool():
                 self._pool(op, None)
+            case AvgPool():
+                self._floats(index, -1)
+                self.engine.add_float_pool(_windows(op), True)
+            case Relu():
+                self.engine.add_relu()
             case Threshold():
                 self._each_channel(*_Epilogue(self.program, op).as_affine())
                 self._pack()
             case Affine():
+                self._floats(index, -1)
                 epilogue = _Epilogue(self.program, op)
                 self._each_channel(epilogue.scale, epilogue.shift)
         return index + 1
@@ -107,30 +116,36 @@ class _Builder:
         if pools and epilogue.scale is not None and bool((epilogue.scale < 0).any()):
             # A maximum does not pass a negative scale: the affine stays behind the pools.
             finish, epilogue = None, _Epilogue(self.program, None)
-        self._sum(op, epilogue)
+        self._sum(index, op, epilogue)
         for pool in pools:
             self._pool(pool, epilogue.flips if self.bits else None)
         return index + 1 + len(pools) + (finish is not None)
 
-    def _sum(self, op: Conv | Linear, epilogue: _Epilogue) -> None:
-        stored = self.program.tensors[f"{op.name}.weight"]
-        groups, pad = (op.groups, op.pad) if isinstance(op, Conv) else (1, 0)
-        whole_bytes = groups == 1 or op.shape[1] % 8 == 0
-        if self.bits and stored.dtype == np.uint8 and whole_bytes:
+    def _sum(self, index: int, op: Conv | Linear, epilogue: _Epilogue) -> None:
+        groups = op.groups if isinstance(op, Conv) else 1
+        pad = op.pad if isinstance(op, Conv) and any(op.padding) else 0
+        if runs_on_bits(self.program, index):
+            signs, *masks = np.atleast_2d(self.program.tensors[f"{op.name}.weight"])
             self.engine.add_bit_layer(
-                self._geometry(op), op.shape[0], groups, pad, stored, epilogue.thresholds_int,
-                epilogue.flips, epilogue.scale, epilogue.shift,
+                self._geometry(op), op.shape[0], groups, pad, op.low, signs,
+                masks[0] if masks else None, epilogue.thresholds_int, epilogue.flips,
+                epilogue.scale, epilogue.shift,
             )  # fmt: skip
             self.bits = epilogue.thresholds is not None
         else:
+            self._floats(index, op.low)
             self._float_sum(op, epilogue, groups, pad)
 
+    def _floats(self, index: int, low: int) -> None:
+        """Make floats of the value before op ``index``: bits stand for ``low`` and 1."""
+        if not self.bits:
+            return
+        self.engine.add_unpack(low)
+        self.bits = False
+        if len(self.program.values[index].shape) == 1:
+            self.engine.add_flatten()
+
     def _float_sum(self, op: Conv | Linear, epilogue: _Epilogue, groups: int, pad: int) -> None:
-        if self.bits:
-            self.engine.add_unpack()
-            self.bits = False
-            if isinstance(op, Linear):
-                self.engine.add_flatten()
         kernel, stride, before, after, dilation = self._geometry(op)
         if pad != 0:
             self.engine.add_pad(before, after, pad)
@@ -144,7 +159,7 @@ class _Builder:
         if epilogue.thresholds is not None and not direct:
             scale, shift = epilogue.as_affine()
         self.engine.add_float_layer(
-            geometry, op.shape[0], groups, weights(op, self.program.tensors).reshape(-1),
+            geometry, op.shape[0], groups, unpack_weights(op, self.program.tensors).reshape(-1),
             epilogue.thresholds_float if direct else None, epilogue.flips if direct else None,
             scale, shift,
         )  # fmt: skip
@@ -162,11 +177,10 @@ class _Builder:
         return (height, width), (1, 1), (0, 0), (0, 0), (1, 1)
 
     def _pool(self, op: MaxPool, all_mask: NDArray[np.uint8] | None) -> None:
-        geometry = (op.size, op.step, op.padding, op.padding, op.dilation)
         if self.bits:
-            self.engine.add_bit_pool(geometry, all_mask)
+            self.engine.add_bit_pool(_windows(op), all_mask)
         else:
-            self.engine.add_float_pool(geometry)
+            self.engine.add_float_pool(_windows(op), False)
 
     def _pack(self) -> None:
         self.engine.add_pack()
@@ -182,6 +196,10 @@ class _Builder:
         self.engine.add_float_layer(
             geometry, channels, channels, ones, None, None, scale, shift
         )  # fmt: skip
+
+
+def _windows(op: MaxPool | AvgPool) -> Geometry:
+    return op.size, op.step, op.padding, op.padding, op.dilation
 
 
 def _is_pool(op: Op) -> bool:

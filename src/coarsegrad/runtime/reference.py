@@ -15,14 +15,17 @@ from numpy.typing import NDArray
 
 from coarsegrad.packed import (
     Affine,
+    AvgPool,
     Conv,
     Flatten,
     Linear,
     MaxPool,
     Op,
+    Relu,
     Sign,
     Threshold,
     unpack_bits,
+    unpack_weights,
 )
 from coarsegrad.packed.program import Tensors
 
@@ -33,17 +36,21 @@ def apply(op: Op, x: Array, tensors: Tensors) -> Array:
     """Return what ``op`` makes of the value ``x``, shape (N, ...)."""
     match op:
         case Conv():
-            return conv(op, x, weights(op, tensors))
+            return conv(op, _operand(op, x), unpack_weights(op, tensors))
         case Linear():
-            return linear(x, weights(op, tensors))
+            return linear(_operand(op, x), unpack_weights(op, tensors))
         case Threshold():
             return threshold(op, x, tensors)
         case Affine():
             a, b = _per_channel(tensors[f"{op.name}.affine"], x)
             y: Array = a * x.astype(np.float32) + b
             return y
+        case Relu():
+            return np.where(x > 0, x, np.float32(0))
         case MaxPool():
             return maxpool(op, x)
+        case AvgPool():
+            return avgpool(op, x)
         case Flatten():
             return x.reshape(len(x), math.prod(x.shape[1:]))
         case Sign():
@@ -55,25 +62,22 @@ def signs(positive: NDArray[np.bool_]) -> NDArray[np.int8]:
     return np.where(positive, np.int8(1), np.int8(-1))
 
 
-def weights(op: Conv | Linear, tensors: Tensors) -> NDArray[np.float32]:
-    """Return the op's weights as float32, unpacked when they are bits."""
-    stored = tensors[f"{op.name}.weight"]
-    if stored.dtype == np.uint8:
-        stored = unpack_bits(stored, math.prod(op.shape)).reshape(op.shape)
-    return stored.astype(np.float32, copy=False)
+def _operand(op: Conv | Linear, x: Array) -> NDArray[np.float32]:
+    """Return x as the op's sums see it: bits of -1 as 0 where ``low`` says so."""
+    return (x > 0 if op.low == 0 else x).astype(np.float32, copy=False)
 
 
-def linear(x: Array, weight: NDArray[np.float32]) -> Array:
+def linear(x: NDArray[np.float32], weight: NDArray[np.float32]) -> Array:
     """Return the sums over features, shape (N, O)."""
-    sums: Array = np.matmul(x.astype(np.float32), weight.T)
+    sums: Array = np.matmul(x, weight.T)
     return sums
 
 
-def conv(op: Conv, x: Array, weight: NDArray[np.float32]) -> Array:
+def conv(op: Conv, x: NDArray[np.float32], weight: NDArray[np.float32]) -> Array:
     """Return the sums over windows, shape (N, O, H', W')."""
     top, left, bottom, right = op.padding
     edges = ((0, 0), (0, 0), (top, bottom), (left, right))
-    x = np.pad(x.astype(np.float32), edges, constant_values=op.pad)
+    x = np.pad(x, edges, constant_values=op.pad)
     out, per_group, *kernel = op.shape
     windows = _windows(x, (kernel[0], kernel[1]), op.stride, op.dilation)
     n, _, height, width = windows.shape[:4]
@@ -103,6 +107,17 @@ def maxpool(op: MaxPool, x: Array) -> Array:
     x = np.pad(x, ((0, 0), (0, 0), (top, top), (left, left)), constant_values=lowest)
     largest: Array = _windows(x, op.size, op.step, op.dilation).max((-2, -1))
     return largest
+
+
+def avgpool(op: AvgPool, x: Array) -> NDArray[np.float32]:
+    """Return the mean of each window, its cells added row after row; padded cells are zeros."""
+    (top, left), (height, width) = op.padding, op.size
+    x = np.pad(x.astype(np.float32), ((0, 0), (0, 0), (top, top), (left, left)))
+    windows = _windows(x, op.size, op.step, op.dilation)
+    total = np.zeros(windows.shape[:4], np.float32)
+    for row, column in np.ndindex(height, width):
+        total += windows[..., row, column]
+    return total / np.float32(height * width)
 
 
 def _windows(

@@ -1,0 +1,36 @@
+"""Which layers the bit kernels take: known from the program alone, on every native target."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from coarsegrad.packed.ops import Conv, Linear
+from coarsegrad.packed.program import Program
+
+
+def runs_on_bits(program: Program, index: int) -> bool:
+    """Return whether op ``index``, a ``conv`` or ``linear``, runs on a bit kernel.
+
+    The native executor counts bits where bits meet packed weights, unless groups cut through the
+    bytes of a pixel, or padding of -1 stands between inputs of 0 and 1. All other layers run in
+    float32, exact on integers. The numpy executor, having no kernels, runs all in float32.
+
+    Raises:
+        ValueError: the op is no layer.
+
+    >>> from coarsegrad.packed import Sign, pack_bits
+    >>> program = Program((8,), (Sign(), Linear("a", (1, 8))), {"a.weight": pack_bits(np.ones(8))})
+    >>> runs_on_bits(program, 1)
+    True
+    """
+    op = program.ops[index]
+    if not isinstance(op, (Conv, Linear)):
+        raise ValueError(f"runs_on_bits needs a conv or linear, but op {index} is a {op.op}")
+    packed = program.tensors[f"{op.name}.weight"].dtype == np.uint8
+    if program.values[index].kind != "bits" or not packed:
+        return False
+    if isinstance(op, Linear):
+        return True
+    whole_bytes = op.groups == 1 or op.shape[1] % 8 == 0
+    padded = any(op.padding)
+    return whole_bytes and not (padded and op.low == 0 and op.pad == -1)
