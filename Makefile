@@ -11,7 +11,7 @@ endif
 INSTALLED := $(VENV)/.installed
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find native -type f)
 
-.PHONY: demo test test-pure test-slow lint docs tune study study-report accuracy bench-runtime bench-kernels bench-optim native-asan clean
+.PHONY: demo test test-pure test-slow lint docs tune tune-cifar cifar10 study study-report accuracy bench-runtime bench-kernels bench-optim native-asan clean
 
 demo: $(INSTALLED)  ## train, pack, verify and compare a binary network; a few minutes
 	$(RUN)/coarsegrad demo
@@ -44,6 +44,13 @@ accuracy: $(INSTALLED)  ## small_cnn on MNIST, three seeds
 
 tune: $(INSTALLED)  ## choose small_cnn's learning rates on held-out images; 9 runs, resumable
 	$(RUN)/python benchmarks/tune_small_cnn.py
+
+tune-cifar: $(INSTALLED)  ## choose the rates of vgg_small and its float twin; 8 runs, resumable
+	$(RUN)/python benchmarks/tune_vgg_small.py
+
+cifar10: $(INSTALLED)  ## a quarter of VGG-Small and its float twin on CIFAR-10; 40 minutes of two cores
+	$(RUN)/coarsegrad train cifar10_vgg_small_cpu
+	$(RUN)/coarsegrad train cifar10_vgg_small_cpu_twin
 
 study: $(INSTALLED)  ## eight optimizers on two networks; two hours of one core, resumable
 	$(RUN)/python benchmarks/study_mnist.py

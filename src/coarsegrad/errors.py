@@ -42,6 +42,10 @@ class RecipeError(CoarsegradError, ValueError):
     """A recipe has an unknown key or a value outside its range."""
 
 
+class SourceError(CoarsegradError):
+    """What the command line was given as a model, or as its weights or samples, is not one."""
+
+
 class DataError(CoarsegradError):
     """A data set is missing, damaged or cannot be fetched."""
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from coarsegrad.data.augment import Augmentation, crop_flip
+from coarsegrad.errors import nearest
+
 
 class Batches:
     """One epoch of mini-batches: pairs of x float32 (B, ...) and y int64 (B,) on the CPU.
 
     The images stay uint8 in memory and become (k - 128) / 128, as in ``pixels``, a batch at a
-    time. Batch i depends on (seed, epoch, i) alone, whatever was iterated before. ``len()`` is
+    time. Batch i, its augmentation included, depends on (seed, epoch, i) alone, whatever was
+    iterated before. ``len()`` is
     the number of batches in a whole epoch, after a resume too.
 
     ``state_dict`` says how many batches of which epoch were handed out; the first iteration after
@@ -29,6 +33,8 @@ class Batches:
         seed: chooses the permutations, 0 .. 2**64 - 1.
         shuffle: permute the images, anew in each epoch; otherwise they come in order.
         drop_last: leave out a last batch that is not full.
+        augment: ``"crop_flip"`` shifts and mirrors each image of each batch anew, as the function
+            of this name does; it takes images (N, C, H, W). ``"none"`` gives them as they are.
 
     Raises:
         ValueError: an argument is not as above, or no batch is left.
@@ -50,8 +56,10 @@ class Batches:
         seed: int,
         shuffle: bool,
         drop_last: bool = False,
+        augment: Augmentation = "none",
     ) -> None:
         _check_arrays(x, y)
+        _check_augmentation(augment, x)
         _check_integer("batch_size", batch_size, 1, 2**63)
         _check_integer("seed", seed, 0, 2**64)
         if drop_last and len(x) < batch_size:
@@ -61,12 +69,13 @@ class Batches:
             )
         self._x = torch.from_numpy(np.require(x, requirements=["C", "W"]))
         self._y = torch.from_numpy(np.require(y, requirements=["C", "W"]))
-        self._plan = {
+        self._plan: dict[str, Any] = {
             "samples": len(x),
             "batch_size": int(batch_size),
             "seed": int(seed),
             "shuffle": bool(shuffle),
             "drop_last": bool(drop_last),
+            "augment": augment,
         }
         self._epoch = 0
         self._handed_out = 0
@@ -74,7 +83,9 @@ class Batches:
         self._iteration = 0  # the one whose progress state_dict tells
 
     def __len__(self) -> int:
-        full, rest = divmod(self._plan["samples"], self._plan["batch_size"])
+        samples: int = self._plan["samples"]
+        batch_size: int = self._plan["batch_size"]
+        full, rest = divmod(samples, batch_size)
         return full + (rest > 0 and not self._plan["drop_last"])
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -83,11 +94,11 @@ class Batches:
         self._iteration += 1
         iteration = self._iteration
         start, self._start = self._start, 0
-        order = self._order()
+        epoch, order = self._epoch, self._order()
         for index in range(start, len(self)):
             if iteration == self._iteration:
                 self._handed_out = index + 1
-            yield self._batch(order, index)
+            yield self._batch(epoch, order, index)
 
     @property
     def sampler(self) -> Batches:
@@ -107,7 +118,7 @@ class Batches:
         if epoch != self._epoch:
             self._move(int(epoch), 0)
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """Return the epoch, the batches handed out of it, and what makes these two meaningful.
 
         >>> x, y = np.zeros((5, 1, 28, 28), np.uint8), np.arange(5)
@@ -123,8 +134,9 @@ class Batches:
 
         Raises:
             ValueError: the state is incomplete, out of range, or of a loader with other samples,
-                batch size, seed, shuffle or drop_last, whose batches these are not.
+                batch size, seed, shuffle, drop_last or augment, whose batches these are not.
         """
+        state = {"augment": "none", **state}  # states from before there was augmentation
         for name, mine in (*self._plan.items(), ("epoch", None), ("handed_out", None)):
             if name not in state or (mine is not None and state[name] != mine):
                 need = name if mine is None else f"{name}={mine!r}"
@@ -151,11 +163,13 @@ class Batches:
         words = np.random.Philox(key=key).random_raw(samples)
         return torch.from_numpy(words.argsort(kind="stable"))
 
-    def _batch(self, order: Tensor, index: int) -> tuple[Tensor, Tensor]:
+    def _batch(self, epoch: int, order: Tensor, index: int) -> tuple[Tensor, Tensor]:
         size = self._plan["batch_size"]
         picked = order[index * size : (index + 1) * size]
-        x = self._x[picked].to(torch.float32).sub_(128).div_(128)
-        return x, self._y[picked]
+        x = self._x[picked]
+        if self._plan["augment"] == "crop_flip":
+            x = crop_flip(x, seed=self._plan["seed"], epoch=epoch, step=index)
+        return x.to(torch.float32).sub_(128).div_(128), self._y[picked]
 
 
 def _check_arrays(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> None:
@@ -175,6 +189,20 @@ def _check_arrays(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> None:
         )
     if len(x) == 0:
         raise ValueError("Batches needs at least one image, got none; check how they were picked")
+
+
+def _check_augmentation(augment: str, x: npt.NDArray[Any]) -> None:
+    allowed = get_args(Augmentation)
+    if augment not in allowed:
+        raise ValueError(
+            f"Batches needs augment to be one of {', '.join(allowed)}, got {augment!r}."
+            + nearest(str(augment), allowed)
+        )
+    if augment != "none" and x.ndim != 4:
+        raise ValueError(
+            f"Batches needs x of shape (N, channels, height, width) for augment={augment!r}, got "
+            f"shape {x.shape}; leave augment out"
+        )
 
 
 def _check_integer(name: str, value: object, low: int, end: int) -> None:

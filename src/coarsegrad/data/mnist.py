@@ -12,6 +12,7 @@ import numpy as np
 from coarsegrad.data.download import fetch
 from coarsegrad.data.idx import read_idx
 from coarsegrad.data.images import Images, Split, check_split
+from coarsegrad.data.root import data_root
 from coarsegrad.errors import DataError, MissingDataError
 
 MIRRORS = (
@@ -73,7 +74,7 @@ def mnist(
     (10000, 1, 28, 28)
     """
     check_split("mnist", split)
-    folder = _root(root) / "mnist"
+    folder = data_root(root) / "mnist"
     files = FILES[split]
     # All that is missing is told at once, for whoever must fetch it by hand.
     missing = [file for file in files if not (folder / file.name).exists()]
@@ -101,13 +102,3 @@ def _missing(folder: Path, files: Sequence[_File], reason: str) -> str:
         f"mnist needs {names} in {folder}, found nothing of that name and fetched nothing: "
         f"{reason}, or set COARSEGRAD_DATA (or root=) to a folder whose subfolder mnist/ has it"
     )
-
-
-def _root(root: str | os.PathLike[str] | None) -> Path:
-    if root is not None:
-        return Path(root).expanduser()
-    if given := os.environ.get("COARSEGRAD_DATA"):
-        return Path(given).expanduser()
-    cache = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    # The XDG specification has relative paths ignored.
-    return (cache if cache.is_absolute() else Path.home() / ".cache") / "coarsegrad"

@@ -6,6 +6,7 @@ from coarsegrad.train.diagnosing import LogDiagnostics
 from coarsegrad.train.ema import LatentEMA, averaged
 from coarsegrad.train.recipe import Recipe, read_recipe, recipe_path
 from coarsegrad.train.run import Result, load_run, train
+from coarsegrad.train.shapes import input_shape
 
 __all__ = [
     "AverageLatents",
@@ -15,6 +16,7 @@ __all__ = [
     "Recipe",
     "Result",
     "averaged",
+    "input_shape",
     "load_run",
     "read_recipe",
     "recipe_path",

@@ -35,14 +35,17 @@ class Task:
 
 
 def build_model(recipe: Recipe) -> nn.Module:
-    """Return the recipe's model with the initial weights of its seed.
+    """Return the recipe's model, or its float twin, with the initial weights of its seed.
 
     Torch's global random state is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        net: nn.Module = getattr(models, recipe.model)(_STES[recipe.ste]())
-    if recipe.optimizer in FLIPPING:
+        width = {} if recipe.width is None else {"width": recipe.width}
+        net: nn.Module = getattr(models, recipe.model)(_STES[recipe.ste](), **width)
+    if recipe.twin:
+        net = models.float_twin(net)
+    elif recipe.optimizer in FLIPPING:
         binarize_latents_(net)
     # Channels last is the layout of torch's fastest CPU convolutions.
     return net.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

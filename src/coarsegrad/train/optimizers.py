@@ -43,10 +43,14 @@ def build_optimizer(net: nn.Module, recipe: Recipe) -> Optimizer:
         RecipeError: an option that the rule does not know, a value that it refuses, or a cstar that
             no rule reads.
     """
-    if recipe.cstar != "relative" and "bamsprod" not in (recipe.optimizer, recipe.optimizer_real):
+    rules_used = {"optimizer": recipe.optimizer, "optimizer_real": recipe.optimizer_real}
+    if recipe.twin:
+        del rules_used["optimizer"]
+    if recipe.cstar != "relative" and "bamsprod" not in rules_used.values():
+        key, rule = next(iter(rules_used.items()))
         raise RecipeError(
             f"the recipe sets cstar to {recipe.cstar}, which only bamsprod reads, but its "
-            f"optimizer is {recipe.optimizer}; leave cstar out, or set optimizer to bamsprod"
+            f"{key} is {rule}; leave cstar out, or set {key} to bamsprod"
         )
     rules = {
         "binary": _rule(

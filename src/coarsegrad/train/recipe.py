@@ -12,12 +12,14 @@ import yaml
 from pydantic import Field
 
 from coarsegrad.errors import RecipeError, nearest
+from coarsegrad.train import shapes
 
-DataName = Literal["mnist", "digits"]
-ModelName = Literal["small_cnn", "mlp"]
+DataName = Literal["mnist", "digits", "cifar10"]
+ModelName = Literal["small_cnn", "mlp", "lenet5", "vgg_small"]
 SteName = Literal[
     "identity", "clipped_identity", "triangle", "swish_sign", "relu", "clipped_relu", "sigmoid"
 ]
+Augmentation = Literal["none", "crop_flip"]
 CStarName = Literal["relative", "grad", "constant", "literal"]
 RuleName = Literal[
     "bamsprod", "adabound", "amsbound", "clipped_sgd", "normalized_sgd", "adam", "amsgrad", "sgdm"
@@ -36,7 +38,11 @@ class Recipe:
 
     Attributes:
         data: data set.
-        model: architecture, a function of ``coarsegrad.models``.
+        augment: ``crop_flip`` shifts and mirrors each training image anew in each epoch.
+        model: architecture, a function of ``coarsegrad.models``; it has to take the data's shape.
+        width: of models that take one, ``mlp`` and ``vgg_small``; None is the model's own.
+        twin: train the model's float twin instead, with ``optimizer_real`` and ``lr_real``;
+            options of binary networks are refused then.
         ste: coarse derivative of the activations.
         epochs: passes over the training images.
         batch_size: images in a step; a last batch that is not full is left out.
@@ -63,12 +69,15 @@ class Recipe:
         checkpoint_every: steps between two checkpoints.
 
     Raises:
-        pydantic.ValidationError: a value outside its range; ``make_recipe`` and ``read_recipe``
-            turn it into a RecipeError.
+        pydantic.ValidationError: a value outside its range, or without effect, or a model that
+            does not take the data; ``make_recipe`` and ``read_recipe`` turn it into a RecipeError.
     """
 
     data: DataName = "mnist"
+    augment: Augmentation = "none"
     model: ModelName = "small_cnn"
+    width: _Count | None = None
+    twin: bool = False
     ste: SteName = "clipped_identity"
     epochs: _Count = 6
     batch_size: _Count = 64
@@ -92,11 +101,14 @@ class Recipe:
     limit: _Count | None = None
     checkpoint_every: _Count = 200
 
+    def __post_init__(self) -> None:
+        shapes.check(self)
+
     def to_yaml(self) -> str:
         """Return every value, defaults included, as YAML.
 
-        >>> print(Recipe(epochs=2).to_yaml().splitlines()[3])
-        epochs: 2
+        >>> "epochs: 2" in Recipe(epochs=2).to_yaml().splitlines()
+        True
         """
         text: str = yaml.safe_dump(dataclasses.asdict(self), sort_keys=False)
         return text
@@ -106,7 +118,8 @@ def make_recipe(values: Mapping[str, Any], source: str) -> Recipe:
     """Return the recipe with these values; ``source`` names them in messages.
 
     Raises:
-        RecipeError: an unknown key, with the nearest valid one, or a value out of range.
+        RecipeError: an unknown key, with the nearest valid one, a value out of range or without
+            effect, or a model that does not take the data.
 
     >>> make_recipe({"epochs": 3}, "an example").epochs
     3
@@ -122,6 +135,8 @@ def make_recipe(values: Mapping[str, Any], source: str) -> Recipe:
         return Recipe(**values)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
+        if first["type"] == "value_error":
+            raise RecipeError(f"{source}: {first['ctx']['error']}") from None
         place = ".".join(map(str, first["loc"])) or "a value"
         raise RecipeError(
             f"{source}: {place} is {first['input']!r}; {first['msg'].lower()}"

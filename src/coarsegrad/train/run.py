@@ -91,6 +91,7 @@ def train(
         seed=recipe.seed,
         shuffle=True,
         drop_last=True,
+        augment=recipe.augment,
     )
     steps = recipe.epochs * len(loader)
     module = Classifier(build_model(recipe), recipe, task.train.classes, steps)

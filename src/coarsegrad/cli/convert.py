@@ -1,0 +1,190 @@
+"""``coarsegrad convert``: a plan of what becomes binary in a float model, and the Python for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from coarsegrad.cli.answer import Answer
+from coarsegrad.cli.options import Json, Weights
+from coarsegrad.errors import SourceError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+QuantizerName = Literal["sign", "heaviside", "ternary", "none"]
+Edge = Literal["float", "weights", "binary"]
+
+# What each name means, as Python: the lines that are printed and the objects that are made.
+INPUTS = {
+    "sign": "Sign(ste=ClippedIdentity())",
+    "heaviside": "Heaviside(ste=ClippedReLU())",
+    "ternary": "Ternary(ste=ClippedIdentity(), threshold=0.5)",
+    "none": "None",
+}
+WEIGHTS = {
+    "sign": "Sign()",
+    "heaviside": "Heaviside()",
+    "ternary": 'Ternary(scale="channel")',
+    "none": "None",
+}
+
+
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="package.module:function of the float model.", show_default=False
+        ),
+    ],
+    weights: Weights = None,
+    input_quantizer: Annotated[
+        QuantizerName, typer.Option(help="What becomes of the inputs of layers.")
+    ] = "sign",
+    weight_quantizer: Annotated[
+        QuantizerName, typer.Option(help="What becomes of their weights.")
+    ] = "sign",
+    skip: Annotated[
+        list[str] | None,
+        typer.Option(metavar="REGEX", help="Leave layers of such names; repeatable."),
+    ] = None,
+    first: Annotated[Edge, typer.Option(help="The first layer.")] = "float",
+    last: Annotated[Edge, typer.Option(help="The last layer.")] = "float",
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.pt", help="Convert, and write the state_dict here."),
+    ] = None,
+    as_json: Json = False,
+) -> Answer:
+    """Plan what becomes binary in a float model.
+
+    Prints the plan and the Python that does the same; writes nothing without --out.
+    """
+    from coarsegrad.cli.paths import free_place
+    from coarsegrad.cli.source import user_model
+
+    _refuse_converted(source)
+    if out is not None:
+        free_place(out)
+    model, example = user_model(source, weights)
+    from coarsegrad import nn
+
+    plan = nn.convert(
+        model,
+        input_quantizer=made(INPUTS[input_quantizer]),
+        weight_quantizer=made(WEIGHTS[weight_quantizer]),
+        skip=tuple(skip or ()),
+        first=first,
+        last=last,
+        dry_run=out is None,
+    )
+    arguments = {
+        "input_quantizer": INPUTS[input_quantizer],
+        "weight_quantizer": WEIGHTS[weight_quantizer],
+        "skip": repr(tuple(skip or ())),
+        "first": f'"{first}"',
+        "last": f'"{last}"',
+    }
+    python = lines(source, arguments, returns_example=example is not None)
+    if out is not None:
+        _save(plan.model, out)
+    document = {"source": source, **plan.to_dict(), "python": python, "out": out}
+    return Answer(document, (str(plan), _next(python, out, example is None)))
+
+
+def _refuse_converted(source: str) -> None:
+    from coarsegrad.cli.source import kind_of
+
+    kind = kind_of(source)
+    if kind != "function":
+        what = {
+            "run": "a folder, and the model of a run is binary already",
+            "packed": "a packed file",
+        }
+        raise SourceError(
+            f"convert needs a float model, package.module:function; {source} is {what[kind]}"
+        )
+
+
+def made(expression: str) -> Any:
+    """Return the object that one of this file's expressions writes.
+
+    >>> made("None") is None
+    True
+    """
+    from coarsegrad import quantizers, ste
+
+    return eval(expression, {**vars(quantizers), **vars(ste)})
+
+
+def lines(source: str, arguments: dict[str, str], *, returns_example: bool) -> str:
+    """Return the Python that converts as the command does; what is a default is left out."""
+    module, _, function = source.partition(":")
+    default = {
+        "input_quantizer": INPUTS["sign"],
+        "weight_quantizer": WEIGHTS["sign"],
+        "skip": "()",
+        "first": '"float"',
+        "last": '"float"',
+    }
+    changed = {key: value for key, value in arguments.items() if value != default[key]}
+    names = sorted(
+        name
+        for name in ("Sign", "Heaviside", "Ternary", "ClippedIdentity", "ClippedReLU")
+        if any(f"{name}(" in value for value in changed.values())
+    )
+    rooms = {"quantizers": [], "ste": []}  # type: dict[str, list[str]]
+    for name in names:
+        rooms["ste" if name.startswith("Clipped") else "quantizers"].append(name)
+    imports = [
+        f"from coarsegrad.{room} import {', '.join(found)}"
+        for room, found in rooms.items()
+        if found
+    ]
+    given = "".join(f"        {key}={value},\n" for key, value in changed.items())
+    call = f"cg.nn.convert(\n        net,\n{given}    ).model" if given else (
+        "cg.nn.convert(net).model"
+    )  # fmt: skip
+    pair = ("net, x", ", x") if returns_example else ("net", "")
+    return "\n".join(
+        [
+            "import coarsegrad as cg",
+            *imports,
+            f"from {module} import {function}",
+            "",
+            "def binary():",
+            f"    {pair[0]} = {function}()",
+            f"    return {call}{pair[1]}",
+        ]
+    )
+
+
+def _next(python: str, out: Path | None, needs_shape: bool) -> str:
+    indented = "\n".join(f"    {line}" if line else "" for line in python.splitlines())
+    shape = " --input SHAPE" if needs_shape else ""
+    start = (
+        "Nothing was changed or written (--out FILE.pt writes the converted weights)."
+        if out is None
+        else f"{out}: the converted model's state_dict, its weights not trained as bits yet."
+    )
+    return f"""
+{start}
+The same in Python, say in bnets.py:
+
+{indented}
+
+Train what binary() returns, torch.save(net.state_dict(), "trained.pt"), then
+
+    coarsegrad check bnets:binary --weights trained.pt{shape}
+    coarsegrad pack bnets:binary --weights trained.pt{shape} --out net.cgrad"""
+
+
+def _save(model: nn.Module, out: Path) -> None:
+    import torch
+
+    from coarsegrad.files import replacing
+
+    with replacing(out) as temporary:
+        torch.save(model.state_dict(), temporary)
