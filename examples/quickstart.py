@@ -1,8 +1,13 @@
-"""A float CNN made binary, trained on MNIST, packed and run without torch. COUNT images, or all."""
+"""A float CNN made binary, trained on MNIST, packed, and run without torch.
+
+python quickstart.py          # 2 epochs of 60,000 images
+python quickstart.py 1000     # the first 1,000 only: seconds, to see that it runs
+"""
 
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -12,7 +17,7 @@ from coarsegrad.ste import ClippedIdentity
 
 
 def network() -> nn.Module:
-    """Plain torch: four convolutions and a linear layer, nothing of coarsegrad."""
+    """Plain torch, nothing of coarsegrad: four convolutions and a linear layer."""
     return nn.Sequential(
         nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(16, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU(),
@@ -22,47 +27,48 @@ def network() -> nn.Module:
     )  # fmt: skip
 
 
-count = int(sys.argv[1]) if len(sys.argv) > 1 else None
-train, test = (cg.data.mnist(split).take(slice(count)) for split in ("train", "test"))
-x_test = torch.from_numpy(cg.data.pixels(test.x))
-torch.manual_seed(0)
+def binary_network() -> nn.Module:
+    """Return the same with binary layers; the command line builds it by this name."""
+    signs = Sign(ste=ClippedIdentity())
+    return cg.nn.convert(network(), input_quantizer=signs, weight_quantizer=Sign()).model
 
-# 1. One call makes the layers binary, in place. print(plan) says what changed; plan.undo() reverts.
-net = network()
-plan = cg.nn.convert(net, input_quantizer=Sign(ste=ClippedIdentity()), weight_quantizer=Sign())
-print(plan)
 
-# 2. Two rules, one optimizer: BAMSProd for the latent weights, Adam for everything else.
-epochs, batches = 2, cg.data.Batches(train.x, train.y, 64, seed=0, shuffle=True)
-optimizer = cg.optim.Split(
-    net, binary=(cg.optim.BAMSProd, {"lr": 1e-2}), real=(torch.optim.Adam, {"lr": 1e-2})
-)
-schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(batches))
+def train(net: nn.Module, images: cg.data.Images, test: cg.data.Images, epochs: int = 2) -> None:
+    """Train by two rules in one optimizer: BAMSProd for latent weights, Adam for the rest."""
+    x_test = torch.from_numpy(cg.data.pixels(test.x))
+    batches = cg.data.Batches(images.x, images.y, 64, seed=0, shuffle=True)
+    optimizer = cg.optim.Split(
+        net, binary=(cg.optim.BAMSProd, {"lr": 1e-2}), real=(torch.optim.Adam, {"lr": 1e-2})
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(batches))
+    print(cg.inspect.check(net, batch=x_test[:256], optimizer=optimizer))  # before, not after
+    for epoch in range(epochs):
+        net.train()
+        batches.set_epoch(epoch)
+        for x, y in batches:
+            loss = nn.functional.cross_entropy(net(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        net.eval()
+        with torch.no_grad():
+            guesses = torch.cat([net(x).argmax(1) for x in x_test.split(500)]).numpy()
+        print(f"epoch {epoch + 1}: {(guesses == test.y).mean():.2%} of {len(test)} test images")
 
-# 3. Known mistakes, found before training rather than after.
-print(cg.inspect.check(net, batch=x_test[:256], optimizer=optimizer))
 
-# 4. A loop like any other.
-for epoch in range(epochs):
-    net.train()
-    batches.set_epoch(epoch)
-    for x, y in batches:
-        loss = nn.functional.cross_entropy(net(x), y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    net.eval()
-    with torch.no_grad():
-        guesses = torch.cat([net(part).argmax(1) for part in x_test.split(500)])
-    print(f"epoch {epoch + 1}: {(guesses.numpy() == test.y).mean():.2%} of {len(test)} test images")
-
-# 5. What the packed file will hold, layer by layer; the file; the proof that it computes the same.
-print(cg.inspect.summary(net, x_test[:1]))
-cg.deploy.pack(net, x_test[:1], "my_model.cgrad")
-print(f"my_model.cgrad: {Path('my_model.cgrad').stat().st_size:,} bytes")
-print(cg.deploy.verify(net, "my_model.cgrad", x_test[:1000]))
-
-# 6. The file runs on numpy arrays, without torch.
-model = cg.runtime.load("my_model.cgrad")
-print(f"packed: {(model(x_test.numpy()).argmax(1) == test.y).mean():.2%} on {model.target}")
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    count = int(sys.argv[1]) if len(sys.argv) > 1 else None
+    images, test = (cg.data.mnist(split).take(slice(count)) for split in ("train", "test"))
+    net = binary_network()
+    train(net, images, test)
+    torch.save(net.state_dict(), "my_model.pt")  # latent weights, to go on training from
+    x = cg.data.pixels(test.x)
+    np.save("images.npy", x[:1000])
+    print(cg.inspect.summary(net, torch.from_numpy(x[:1])))
+    cg.deploy.pack(net, torch.from_numpy(x[:1]), "my_model.cgrad")
+    print(f"my_model.cgrad: {Path('my_model.cgrad').stat().st_size:,} bytes")
+    print(cg.deploy.verify(net, "my_model.cgrad", torch.from_numpy(x[:1000])))
+    model = cg.runtime.load("my_model.cgrad")  # from here on without torch
+    print(f"packed: {(model(x).argmax(1) == test.y).mean():.2%} on {model.target}")

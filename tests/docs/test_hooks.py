@@ -20,6 +20,11 @@ from mkdocs.exceptions import PluginError
 from coarsegrad import ste
 
 
+@pytest.fixture(scope="module")
+def drawn() -> dict[str, dict[str, curves.Picture]]:
+    return curves.pictures()
+
+
 def convert(text: str) -> str:
     return markdown.markdown(text, extensions=["pymdownx.superfences", Formulas()])
 
@@ -66,8 +71,7 @@ def test_code_blocks_are_left_alone() -> None:
     assert ".. math:: a" in html
 
 
-def test_every_class_is_drawn() -> None:
-    drawn = curves.pictures()
+def test_every_class_is_drawn(drawn: dict[str, dict[str, curves.Picture]]) -> None:
     assert {"Sign"} <= drawn["quantizers"].keys() & {c.__name__ for c in curves.quantizer_classes()}
     for quantizer in curves.quantizer_classes():
         titles = [axes.get_title() for axes in drawn["quantizers"][quantizer.__name__].figure.axes]
@@ -90,8 +94,10 @@ def test_curves_are_the_quantizers(quantizer: type[torch.nn.Module]) -> None:
         np.testing.assert_allclose(curve.slope, derivative.derivative(curves.X), atol=1e-6)
 
 
-def test_a_picture_in_dark_keeps_no_light_colour() -> None:
-    picture = curves.svg(curves.pictures()["ste"]["ste"].figure, curves.DARK)
+def test_a_picture_in_dark_keeps_no_light_colour(
+    drawn: dict[str, dict[str, curves.Picture]],
+) -> None:
+    picture = curves.svg(drawn["ste"]["ste"].figure, curves.DARK)
     xml.etree.ElementTree.fromstring(picture)
     for name in ("ink", "grid", "forward", "slope"):
         assert curves.LIGHT[name] not in picture
