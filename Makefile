@@ -11,7 +11,7 @@ endif
 INSTALLED := $(VENV)/.installed
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find native -type f)
 
-.PHONY: demo test test-pure test-slow lint tune tune-cifar cifar10 study study-report accuracy bench-runtime bench-kernels bench-optim native-asan wheel clean
+.PHONY: demo test test-pure test-slow lint docs tune tune-cifar cifar10 study study-report accuracy bench-runtime bench-kernels bench-optim native-asan wheel clean
 
 demo: $(INSTALLED)  ## train, pack, verify and compare a binary network; a few minutes
 	$(RUN)/coarsegrad demo
@@ -35,6 +35,9 @@ lint: $(INSTALLED)
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
 	$(RUN)/mypy
+
+docs: $(INSTALLED)  ## the documentation site, into site/; asks nobody for anything
+	NO_MKDOCS_2_WARNING=1 $(RUN)/python -m mkdocs build --strict --quiet
 
 accuracy: $(INSTALLED)  ## small_cnn on MNIST, three seeds
 	$(RUN)/coarsegrad train mnist_small_cnn --seeds 3
@@ -77,4 +80,4 @@ $(INSTALLED): $(SOURCES)
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-pure build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-pure build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis

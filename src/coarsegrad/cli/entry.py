@@ -39,6 +39,7 @@ check; 2 wrong usage; 130 Ctrl-C.""",
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+"""The typer application that holds the commands."""
 for _command in (
     train,
     summary,

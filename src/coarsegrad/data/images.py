@@ -11,6 +11,7 @@ import numpy.typing as npt
 from coarsegrad.errors import nearest
 
 Split: TypeAlias = Literal["train", "test"]
+"""Which part of a data set."""
 
 
 def check_split(what: str, split: str) -> None:

@@ -106,4 +106,5 @@ class Sign:
 
 
 Op = Conv | Linear | Threshold | Affine | Relu | MaxPool | AvgPool | Flatten | Sign
+"""Any op of a packed file; ``spec.md`` defines each."""
 OPS: dict[str, type[Any]] = {kind.op: kind for kind in get_args(Op)}

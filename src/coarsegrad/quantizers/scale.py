@@ -13,6 +13,7 @@ from coarsegrad.errors import nearest
 from coarsegrad.ste import CoarseDerivative
 
 Scale = Literal["none", "tensor", "channel", "learned"]
+"""How a quantizer finds its alpha; ``Sign`` says what each word means."""
 
 
 class ScaledLevels(torch.nn.Module, ABC):
