@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from coarsegrad import deploy, packed, runtime
-from coarsegrad.errors import PackError
+from coarsegrad.errors import PackError, VerifyError
 from coarsegrad.nn import Conv2d, Linear
 from coarsegrad.packed import Affine, AvgPool, Conv, Flatten, MaxPool, Relu, Sign, Threshold
 from coarsegrad.quantizers import Heaviside
@@ -215,23 +216,74 @@ def test_bits_are_averaged(tmp_path: Path) -> None:
         agrees(net, path)
 
 
-def test_floats_between_layers_may_decide_a_bit_and_it_is_counted(tmp_path: Path) -> None:
-    """The second layer reads floats the file has computed, which round unlike torch's."""
+def off_by(share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make every run over more than the first segment start from its floats, a share too small."""
+    run = runtime.Model.run
+
+    def disturbed(model: runtime.Model, start: int, stop: int, given: np.ndarray) -> np.ndarray:
+        if start or stop <= 3:
+            return run(model, start, stop, given)
+        return run(model, 3, stop, run(model, 0, 3, given) * np.float32(1 - share))
+
+    monkeypatch.setattr(runtime.Model, "run", disturbed)
+
+
+def floats_then_bits() -> tuple[nn.Sequential, torch.Tensor]:
+    """Floats of a first layer, whose cut in the second is just below one of them."""
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(),
-                        nn.Conv2d(16, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.AvgPool2d(2),
-                        nn.BatchNorm2d(16), nn.Flatten(),
-                        Linear(16 * 36, 4, input_quantizer=signs()))  # fmt: skip
-    x = torch.rand(64, 3, 16, 16)
-    net.train()(x)
-    net.eval()
-    with torch.no_grad():  # a threshold that means of the batch hit exactly
-        net[7].running_mean.copy_(net[:7](x)[5, :, 2, 3])
-    deploy.pack(net, x, tmp_path / "net.cgrad")
-    report = deploy.verify(net, tmp_path / "net.cgrad", x)
-    second = report.layers["3"]
-    assert 1 <= second.near_threshold < 0.01 * second.compared
-    assert second.differing <= 2 * second.near_threshold
+    middle = nn.Linear(8, 8, bias=False)
+    net = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), middle, nn.BatchNorm1d(8),
+                        Linear(8, 3, input_quantizer=signs())).eval()  # fmt: skip
+    x = torch.rand(4, 5)
+    with torch.no_grad():
+        net[0].bias.fill_(1.0)
+        middle.weight.copy_(torch.eye(8))
+        net[3].running_mean.copy_(net[1](net[0](x))[2] * (1 - 3e-6))
+    return net, x
+
+
+def test_floats_that_the_file_computes_may_decide_a_bit_and_it_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, x = floats_then_bits()
+    path = tmp_path / "net.cgrad"
+    deploy.pack(net, x, path)
+    assert deploy.verify(net, path, x).differing_bits == 0
+    off_by(5e-6, monkeypatch)
+    report = deploy.verify(net, path, x)
+    assert report.layers["2"].differing == 8
+    assert report.layers["2"].near_threshold == 0
+    off_by(0.5, monkeypatch)
+    with pytest.raises(VerifyError, match=r"^2: .* bits differ"):
+        deploy.verify(net, path, x)
+
+
+def test_what_a_layer_may_be_off_by_grows_in_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(5, 2), nn.Linear(2, 1, bias=False)).eval()
+    x = torch.rand(4, 5)
+    with torch.no_grad():  # two floats near 1, and thirty times their small difference
+        net[0].weight.mul_(1e-3)
+        net[0].bias.fill_(1.0)
+        net[1].weight.copy_(torch.tensor([[30.0, -29.0]]))
+    path = tmp_path / "net.cgrad"
+    deploy.pack(net, x, path)
+    run = runtime.Model.run
+
+    def disturbed(model: runtime.Model, start: int, stop: int, given: np.ndarray) -> np.ndarray:
+        if (start, stop) != (0, 3):
+            return run(model, start, stop, given)
+        middle = run(model, 0, 2, given) + np.array([share, 0], np.float32)
+        return run(model, 2, 3, middle)
+
+    monkeypatch.setattr(runtime.Model, "run", disturbed)
+    share = 5e-6
+    assert 1e-5 < deploy.verify(net, path, x).logits_error < 1e-1
+    share = 5e-5
+    with pytest.raises(VerifyError, match="though every layer agrees"):
+        deploy.verify(net, path, x)
 
 
 REFUSED = [
