@@ -224,6 +224,13 @@ class Pixels(nn.Module):
         return self.three(F.relu(self.two(F.relu(self.one(x - torch.tensor([1.0, 2.0, 3.0]))))))
 
 
+def test_a_forward_that_makes_tensors_and_need_not_change() -> None:
+    model = nn.Sequential(Pixels(), nn.Linear(3, 3))
+    model[0].three = nn.Identity()
+    plan = convert(model, skip="0", last="weights", x=torch.zeros(2, 3))
+    assert {change.name for change in plan.changes} == {"1", "1_norm", "1.bias"}
+
+
 class Chosen(nn.Module):
     def __init__(self) -> None:
         super().__init__()
