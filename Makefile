@@ -45,7 +45,7 @@ accuracy: $(INSTALLED)  ## small_cnn on MNIST, three seeds
 tune: $(INSTALLED)  ## choose small_cnn's learning rates on held-out images; 9 runs, resumable
 	$(RUN)/python benchmarks/tune_small_cnn.py
 
-tune-cifar: $(INSTALLED)  ## choose the rates of vgg_small and its float twin; 8 runs, resumable
+tune-cifar: $(INSTALLED)  ## choose the rates of vgg_small and its float twin; 12 runs, resumable
 	$(RUN)/python benchmarks/tune_vgg_small.py
 
 cifar10: $(INSTALLED)  ## a quarter of VGG-Small and its float twin on CIFAR-10; 40 minutes of two cores

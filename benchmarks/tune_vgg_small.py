@@ -1,6 +1,6 @@
 """Choose the learning rates of VGG-Small and of its float twin: `make tune-cifar`.
 
-Four trials each, of the recipes cifar10_vgg_small_cpu and cifar10_vgg_small_cpu_twin cut to 2
+Six trials each, of the recipes cifar10_vgg_small_cpu and cifar10_vgg_small_cpu_twin cut to 2
 epochs on the first 12,800 training images, measured on the last 5,000 after the second; the test
 images are not touched. One thread, some 15 minutes of a quiet core. Finished trials are kept, so
 the command resumes where it was stopped.
@@ -19,10 +19,12 @@ from coarsegrad.train import Result, read_recipe, recipe_path, train
 TRIALS: dict[str, list[dict[str, float]]] = {
     "cifar10_vgg_small_cpu": [
         {"lr_binary": lr_binary, "lr_real": lr_real}
-        for lr_binary in (3e-3, 1e-2)
+        for lr_binary in (1e-3, 3e-3, 1e-2)
         for lr_real in (1e-3, 5e-3)
     ],
-    "cifar10_vgg_small_cpu_twin": [{"lr_real": lr_real} for lr_real in (3e-4, 1e-3, 3e-3, 1e-2)],
+    "cifar10_vgg_small_cpu_twin": [
+        {"lr_real": lr_real} for lr_real in (3e-4, 5e-4, 1e-3, 2e-3, 3e-3, 1e-2)
+    ],
 }
 SHORT = {"epochs": 2, "limit": 12_800, "validation": 5_000}
 FOLDER = Path("runs/tune_vgg_small")

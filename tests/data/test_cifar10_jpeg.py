@@ -47,6 +47,20 @@ def test_labels_belong_to_their_images(path: Path) -> None:
 
 
 @tiny
+def test_rows_columns_and_colours_stay_what_they_are(path: Path) -> None:
+    shown = np.zeros((32, 32, 3), np.uint8)
+    shown[:16] = (200, 0, 0)  # the upper half is red,
+    shown[:, 24:] = (0, 0, 200)  # the right quarter blue
+    write_archive(path, {**jpegs(), "test/cat/0000.jpg": jpeg(shown)}.items())
+    images = read(path, "test")
+    red, green, blue = images.x[images.y.tolist().index(3)].astype(int)
+    assert red[:14, :20].min() > 150
+    assert max(red[18:].max(), red[:, 28:].max(), green.max()) < 60
+    assert blue[:, 28:].min() > 150
+    assert blue[:, :20].max() < 60
+
+
+@tiny
 def test_the_permutation_is_fixed_forever(path: Path) -> None:
     assert read(path).y.tolist() == [9, 5, 4, 2, 1, 8, 5, 3, 6, 8, 4, 1, 2, 3, 6, 0, 0, 7, 7, 9]
     assert read(path, "test").y.tolist() == [6, 1, 4, 9, 2, 8, 7, 0, 5, 3]

@@ -58,8 +58,8 @@ def _layer(layer: LatentWeight) -> nn.Module:
     else:
         plain.append(_dense(cast(Linear, layer)))
     for name, parameter in layer.named_parameters(recurse=False):
-        fresh = parameter.detach().clone()
-        setattr(plain[-1], name, nn.Parameter(fresh, requires_grad=parameter.requires_grad))
+        mine = nn.Parameter(parameter.detach(), requires_grad=parameter.requires_grad)
+        setattr(plain[-1], name, mine)
     plain[-1].train(layer.training)
     return plain[0] if len(plain) == 1 else nn.Sequential(*plain)
 
