@@ -81,12 +81,17 @@ def _gone(draft: Draft, nodes: list[fx.Node], ends: dict[fx.Node, list[End]]) ->
 
 
 def _never_negative(draft: Draft, gone: set[fx.Node]) -> set[fx.Node]:
-    """Return the nodes whose values are never below zero once ``gone`` is gone."""
+    """Return the nodes whose values are never, or hardly ever, below zero once ``gone`` is gone.
+
+    A sum with one such operand leans to that side, and its average over an image lies there.
+    """
     found: set[fx.Node] = set()
+    leaning: set[fx.Node] = set()
     for node in draft.traced.graph.nodes:
         kind = draft.flow.kinds[node]
         sources = [s for s in node.all_input_nodes if draft.flow.kinds[s] != "sizes"]
         carried = bool(sources) and all(source in found for source in sources)
+        leans = any(source in found or source in leaning for source in sources)
         if kind == "activation" and node not in gone:
             never = carried or is_one_signed(node, draft.traced.root)
         elif kind == "join":
@@ -94,9 +99,18 @@ def _never_negative(draft: Draft, gone: set[fx.Node]) -> set[fx.Node]:
             never = carried and called(node) in _KEEP_SIGNS and min(numbers, default=0) >= 0
         else:
             never = (carried and kind in ("pass", "activation")) or called(node) in _POSITIVE
-        if never:
+        if never or (leans and _averages(node, draft.traced.module(node))):
             found.add(node)
+        elif leans and (kind in ("pass", "activation") or called(node) in ("add", "add_", "iadd")):
+            leaning.add(node)
     return found
+
+
+def _averages(node: fx.Node, module: nn.Module | None) -> bool:
+    averages = (nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)
+    if module is not None:
+        return isinstance(module, averages)
+    return called(node) in ("mean", "avg_pool2d", "adaptive_avg_pool2d")
 
 
 def _is_quantized(end: End) -> bool:

@@ -18,7 +18,7 @@ from coarsegrad.nn.flow import Flow
 from coarsegrad.nn.latent import LatentWeight
 from coarsegrad.nn.norms import freeze_idle_biases, insert_input_norms, insert_norms
 from coarsegrad.nn.plan import Change, Plan
-from coarsegrad.nn.ranks import ranks
+from coarsegrad.nn.ranks import Rank, ranks
 from coarsegrad.nn.trace import trace
 from coarsegrad.quantizers import Quantizer, Sign
 from coarsegrad.ste import ClippedIdentity, Identity
@@ -88,9 +88,11 @@ def convert(
     """
     _check_end("first", first)
     _check_end("last", last)
-    inputs = _quantizer("input_quantizer", input_quantizer, Sign(ste=ClippedIdentity()))
-    weights = _quantizer("weight_quantizer", weight_quantizer, Sign(ste=Identity()))
-    if inputs is None and weights is None:
+    quantizers = (
+        _quantizer("input_quantizer", input_quantizer, Sign(ste=ClippedIdentity())),
+        _quantizer("weight_quantizer", weight_quantizer, Sign(ste=Identity())),
+    )
+    if quantizers == (None, None):
         raise ConvertError(
             "convert needs an input_quantizer or a weight_quantizer, got None for both, which "
             "leaves every layer float; for example weight_quantizer=Sign()"
@@ -101,15 +103,8 @@ def convert(
     draft = Draft(model, traced, Flow(traced))
     known = ranks(draft.flow, x)
     uses = _uses(draft, layers)
-    choices = _choices(draft, layers, uses, skipped, (first, last), (inputs, weights))
-    made = _exchange(draft, layers, choices, inputs, weights)
-    fed = {n: inputs if c.inputs else None for name, c in choices.items() for n in uses[name]}
-    gone, starved = remove_activations(draft, fed)
-    summed = {name: uses[name] for name, choice in choices.items() if choice.weights}
-    insert_input_norms(draft, starved, known)
-    idle = insert_norms(draft, summed, gone, known)
-    draft.generate_forwards()
-    freeze_idle_biases(draft, idle, made)
+    choices = _choices(draft, layers, uses, skipped, (first, last), quantizers)
+    _collect(draft, layers, uses, choices, quantizers, known)
     if dry_run:
         return Plan(model, draft.changes, draft.kept, None)
     for edit in draft.edits:
@@ -279,6 +274,27 @@ def _reason_to_keep(
     if quantizers[1] is None and any(treatment == "weights" for treatment, _ in held):
         return "only its weights were to be quantized, and weight_quantizer is None"
     return ""
+
+
+def _collect(
+    draft: Draft,
+    layers: dict[str, nn.Conv2d | nn.Linear],
+    uses: dict[str, list[fx.Node]],
+    choices: dict[str, _Choice],
+    quantizers: tuple[Quantizer | None, Quantizer | None],
+    known: dict[fx.Node, Rank],
+) -> None:
+    """Collect all edits in the draft, in the order in which they are applied."""
+    made = _exchange(draft, layers, choices, *quantizers)
+    fed = {
+        n: quantizers[0] if c.inputs else None for name, c in choices.items() for n in uses[name]
+    }
+    gone, starved = remove_activations(draft, fed)
+    summed = {name: uses[name] for name, choice in choices.items() if choice.weights}
+    insert_input_norms(draft, starved, known)
+    idle = insert_norms(draft, summed, gone, known)
+    draft.generate_forwards()
+    freeze_idle_biases(draft, idle, made)
 
 
 def _exchange(

@@ -67,7 +67,7 @@ def insert_input_norms(
         if (place.owner, place.number) in done:
             continue
         done.add((place.owner, place.number))
-        why = f"{source}, never below 0, would leave no -1 for the quantized input of {node.target}"
+        why = f"{source} is hardly ever below 0, which the quantized input of {node.target} needs"
         layer = draft.original(node) if node.op == "call_module" else None
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             size = layer.weight.shape[1] * getattr(layer, "groups", 1)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 
 from coarsegrad.errors import ConvertError
@@ -210,12 +211,8 @@ def _both_modes(
     root: nn.Module, leaf: Callable[[nn.Module], bool], constants: dict[str, object]
 ) -> tuple[fx.Graph, list[Frame]]:
     graphs: list[fx.Graph] = []
-    own = set(vars(root))
     for training in (False, True):
         root.train(training)
-        # Tensors that the forward makes are numbered; let both modes number them alike.
-        for name in vars(root).keys() - own:
-            delattr(root, name)
         tracer = _Tracer(leaf, constants)
         try:
             graphs.append(tracer.trace(root))
@@ -224,7 +221,7 @@ def _both_modes(
     root.eval()
     evaluation, train = (list(graph.nodes) for graph in graphs)
     for index, (one, other) in enumerate(zip(evaluation, train, strict=False)):
-        if (one.op, one.target) != (other.op, other.target):
+        if (one.op, one.target) != (other.op, other.target) and not _same_made(root, one, other):
             raise _differs(other)
         one.args, one.kwargs = _merge((one.args, one.kwargs), (other.args, other.kwargs), one)
         one.meta["index"] = other.meta["index"] = index
@@ -232,6 +229,13 @@ def _both_modes(
         raise _differs(train[-1])
     _name_overwritten(graphs[0], root)
     return graphs[0], tracer.frames
+
+
+def _same_made(root: nn.Module, one: fx.Node, other: fx.Node) -> bool:
+    """Whether two nodes read equal tensors that the forward made, under names of torch.fx's."""
+    made = [getattr(root, str(n.target), None) for n in (one, other) if n.op == "get_attr"]
+    tensors = [value for value in made if isinstance(value, Tensor)]
+    return len(tensors) == 2 and torch.equal(*tensors)
 
 
 def _differs(node: fx.Node) -> _TraceError:
