@@ -68,6 +68,20 @@ class Functional(nn.Module):
         return self.last(self.second(x.view(x.size(0), -1)))
 
 
+class Viewed(nn.Module):
+    """Reads the size of a layer's result, which is no use of its values."""
+
+    def __init__(self, bias: bool) -> None:
+        super().__init__()
+        self.first = conv(1, 4, input_quantizer=None, bias=bias)
+        self.norm = norm(4 * 36)
+        self.last = nn.Linear(4 * 36, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        return self.last(self.norm(x.view(x.size(0), -1)))
+
+
 class Stated(nn.Module):
     """A quantizer that says of itself that its numbers depend on the data."""
 
@@ -144,6 +158,7 @@ ROWS = [
                          first=conv(1, 4, input_quantizer=None, bias=True)), None),
     ("idle-bias", "0", lambda: net(first=Linear(16, 32, weight_quantizer=weights("none"))),
      lambda: net(first=nn.Linear(16, 32)), None),
+    ("idle-bias", "first", lambda: Viewed(True), lambda: Viewed(False), None),
     ("float-layer", "2",
      lambda: nn.Sequential(nn.Linear(16, 8), norm(8), nn.Linear(8, 8), norm(8), dense(8, 4),
                            norm(4)),

@@ -231,6 +231,14 @@ def test_bits_that_reach_a_layer_of_a_branching_model() -> None:
     assert rows["first"].kernel is None
 
 
+def test_a_module_that_owns_parameters_and_children_has_one_row_for_its_call() -> None:
+    rows = summary(Attention(), torch.ones(2, 5, 4)).rows
+    assert [(row.name, row.shape) for row in rows] == [
+        ("attention", (5, 4)),
+        ("attention.out_proj", None),
+    ]
+
+
 class Plain(nn.Module):
     """A residual network in torch's own modules, with long names."""
 
@@ -274,6 +282,7 @@ def test_rich_table_and_dict_hold_the_same() -> None:
     text = console.export_text()
     assert "2,230,272" in text
     assert "13,396" in text
+    assert "27.9x smaller" in text
     told = json.loads(json.dumps(found.to_dict()))
     assert told["total_bytes"] == 13_396 == sum(row["bytes"] for row in told["rows"])
     assert told["rows"][3]["macs"] == {"one_bit": 2_230_272, "k_bit": 0, "floats": 0}

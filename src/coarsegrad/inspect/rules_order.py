@@ -68,8 +68,8 @@ def missing_batch_norm(graph: Graph) -> Iterator[Finding]:
             f"sums of {fan_in:,} products, about {math.sqrt(fan_in):.0f} in size, go to the "
             f"quantizer in {site.name} as they are: its threshold is not learned, and few of "
             "them lie where a coarse derivative is not zero",
-            "put a batch norm behind the layer, behind its pool if there is one; in the packed "
-            "file it costs 2 bytes a channel",
+            "put a batch norm behind the layer, behind its pool if there is one; a packed file "
+            "holds one threshold a channel with it and without",
             "larq/larq#698",
         )
 
