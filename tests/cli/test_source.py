@@ -31,7 +31,7 @@ BAD = [
     (["verify", "net.cgrad"], "net.cgrad is a packed file, which holds no torch model"),
     (["check", "net.cgrad"], "net.cgrad is a packed file, which holds no torch model"),
     (["convert", "net.cgrad"], "convert needs a float model, package.module:function; net.cgrad"),
-    (["convert", "runs"], "runs is a folder, and the model of a run is binary already"),
+    (["convert", "runs"], "runs is a folder, and a run's model is what its recipe makes it"),
     (["pack", "empty"], "needs to be a run folder with recipe.yaml and last.ckpt, recipe.yaml is"),
     (["pack", "runs/example"], "last.ckpt is missing; make one with: coarsegrad train RECIPE"),
     (["check", "runs/example", "--weights", "w.pt"], "--weights is for package.module:function"),

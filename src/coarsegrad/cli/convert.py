@@ -112,7 +112,7 @@ def _refuse_converted(source: str) -> None:
     kind = kind_of(source)
     if kind != "function":
         what = {
-            "run": "a folder, and the model of a run is binary already",
+            "run": "a folder, and a run's model is what its recipe makes it",
             "packed": "a packed file",
         }
         raise SourceError(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def build(name: str) -> tuple[nn.Module, Tensor | None]:
     """Return the model that ``package.module:function`` gives, and its example batch if any.
 
-    The current folder is importable. The attribute may also be a class, or a module as it is.
+    The current folder is importable. A class whose construction needs no arguments will do too.
 
     Raises:
         SourceError: it does not import, has no such attribute, needs arguments, fails, or returns
@@ -28,9 +28,7 @@ def build(name: str) -> tuple[nn.Module, Tensor | None]:
     from torch import Tensor, nn
 
     module_name, _, attribute = name.partition(":")
-    found = _attribute(_import(module_name, name), attribute, name)
-    if not isinstance(found, nn.Module):
-        found = _call(found, name)
+    found = _call(_attribute(_import(module_name, name), attribute, name), name)
     model, example = found if isinstance(found, tuple) and len(found) == 2 else (found, None)
     if not isinstance(model, nn.Module):
         raise SourceError(
@@ -89,7 +87,9 @@ def _attribute(module: ModuleType, attribute: str, name: str) -> Any:
 
 
 def _call(function: Any, name: str) -> Any:
-    if not callable(function):
+    from torch import nn
+
+    if not callable(function) or isinstance(function, nn.Module):
         raise SourceError(
             f"{name} is of type {type(function).__name__}; it needs to be a function that returns "
             "a torch.nn.Module"
