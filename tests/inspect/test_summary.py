@@ -18,9 +18,8 @@ from torch.nn import functional as F
 from coarsegrad import deploy, models
 from coarsegrad.errors import InputError
 from coarsegrad.inspect import Counts, Summary, summary
-from coarsegrad.inspect.sizes import kernel
 from coarsegrad.nn import Conv2d, Linear
-from coarsegrad.packed import Conv
+from coarsegrad.packed import Conv, runs_on_bits
 from coarsegrad.packed import Linear as PackedLinear
 from coarsegrad.runtime.native import build
 from coarsegrad.runtime.targets import native_module
@@ -77,7 +76,7 @@ def test_the_kernel_is_the_native_engines(network: tuple[nn.Sequential, torch.Te
         if isinstance(op, (Conv, PackedLinear)):
             stages = build(program.part(index, index + 1), "generic", 1).stage_names
             runs = {stage.split(" ->")[0] for stage in stages} & {"bit layer", "float layer"}
-            assert runs == {{"bits": "bit layer", "float": "float layer"}[kernel(program, index)]}
+            assert runs == {"bit layer" if runs_on_bits(program, index) else "float layer"}
 
 
 def test_small_cnn_row_by_row() -> None:

@@ -7,7 +7,6 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -15,7 +14,7 @@ from coarsegrad import deploy
 from coarsegrad.errors import PackError
 from coarsegrad.inspect.watch import Shape
 from coarsegrad.nn import LatentWeight
-from coarsegrad.packed import Conv, Linear, Program
+from coarsegrad.packed import Conv, Linear, runs_on_bits
 from coarsegrad.packed.writer import to_bytes
 
 Kernel = Literal["bits", "float"]
@@ -48,23 +47,12 @@ def file_sizes(model: nn.Module, x: Tensor) -> FileSizes:
     tensors: dict[str, int] = defaultdict(int)
     for name, array in program.tensors.items():
         tensors[name.rpartition(".")[0]] += array.nbytes
-    kernels = {
-        op.name: kernel(program, index)
+    kernels: dict[str, Kernel] = {
+        op.name: "bits" if runs_on_bits(program, index) else "float"
         for index, op in enumerate(program.ops)
         if isinstance(op, (Conv, Linear))
     }
     return FileSizes(dict(tensors), kernels, len(to_bytes(program)) - sum(tensors.values()))
-
-
-def kernel(program: Program, index: int) -> Kernel:
-    """Return which kernel the native runtime gives the conv or linear op at ``index``."""
-    op = program.ops[index]
-    assert isinstance(op, (Conv, Linear))
-    bits = program.values[index].kind == "bits"
-    packed = program.tensors[f"{op.name}.weight"].dtype == np.uint8
-    # Channels of a group share words of bits with their neighbours unless they fill whole bytes.
-    whole_bytes = not isinstance(op, Conv) or op.groups == 1 or op.shape[1] % 8 == 0
-    return "bits" if bits and packed and whole_bytes else "float"
 
 
 def weight_bytes(layer: nn.Module, input_shape: Shape) -> int | None:
