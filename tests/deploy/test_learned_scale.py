@@ -59,7 +59,7 @@ def test_packed_as_trained(over_inputs: float, over_weights: float, tmp_path: Pa
 
 def test_a_float_layer_behind_a_scaled_sign(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    net = nn.Sequential(Linear(9, 4, input_quantizer=learned(-2.0)))
+    net = nn.Sequential(Linear(9, 4, bias=False, input_quantizer=learned(-2.0)))
     x = torch.randn(5, 9)
     pack(net, x, tmp_path / "net.cgrad")
     with torch.no_grad():
