@@ -104,9 +104,18 @@ def test_every_head_is_last() -> None:
     assert quantized(model) == {"trunk.2": "wx", "hidden": "wx"}
 
 
-def test_the_input_reaching_a_reshape_by_its_size_makes_no_layer_first() -> None:
-    model = Lenet()
-    assert "fc1" in quantized(convert(model).model)
+class Sized(Lenet):
+    def forward(self, x: Tensor) -> Tensor:
+        batch, cells = x.shape[0], x.shape[2] * x.size(3)
+        x = nn.functional.relu(self.conv2(nn.functional.max_pool2d(self.conv1(x), 4)))
+        return self.fc2(self.fc1(x.reshape(batch, cells).relu()))
+
+
+def test_a_reshape_by_the_sizes_of_the_input_makes_no_layer_first() -> None:
+    model = Sized()
+    convert(model)
+    assert quantized(model) == {"conv2": "wx", "fc1": "wx"}
+    model(torch.randn(2, 1, 16, 16)).sum().backward()
 
 
 @pytest.mark.parametrize("side", ["input_quantizer", "weight_quantizer"])
@@ -204,13 +213,18 @@ def test_what_is_left_alone_says_why() -> None:
     layer = nn.Linear(4, 4)
     normed = torch.nn.utils.parametrizations.weight_norm(nn.Linear(4, 4))
     transformer = nn.TransformerEncoderLayer(4, 2, 8)
-    model = nn.Sequential(nn.Linear(4, 4), Strange(4, 4), normed, layer, transformer,
+    computed = nn.Linear(4, 4)
+    computed.weight_v = nn.Parameter(computed.weight.detach().clone())
+    del computed.weight
+    computed.weight = 2 * computed.weight_v
+    model = nn.Sequential(nn.Linear(4, 4), Strange(4, 4), normed, layer, transformer, computed,
                           nn.Linear(4, 4))  # fmt: skip
     plan = convert(model)
     assert list(quantized(model)) == ["3"]
     kept = {change.name: change.why for change in plan.kept}
     assert kept["0"] == "first: the input feeds it"
-    assert kept["5"] == "last: it feeds the output"
+    assert kept["5"] == "its weight is computed from other parameters"
+    assert kept["6"] == "last: it feeds the output"
     assert "only inside a module torch runs itself" in kept["4.linear1"]
 
 
@@ -236,6 +250,12 @@ def test_skip(skip: str | list[str], left: set[str]) -> None:
     plan = convert(ResNet(), skip=skip)
     assert every - set(quantized(plan.model)) == left
     assert {c.name for c in plan.kept if c.why.startswith("skip=")} == left
+
+
+def test_a_pattern_matches_the_whole_name() -> None:
+    model = ResNet()
+    convert(model, skip="conv1")
+    assert len(quantized(model)) == 9
 
 
 def test_a_second_conversion_does_the_rest() -> None:
