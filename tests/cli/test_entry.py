@@ -95,16 +95,18 @@ def test_what_the_system_refuses_is_an_error_too(run: Run, monkeypatch) -> None:
     assert done.said == "error: [Errno 28] No space left on device: 'net.cgrad'"
 
 
-def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["lines", "one flush"])
+def test_a_reader_that_leaves_is_no_error(options: list[str], tmp_path: Path) -> None:
     packed.write(tmp_path / "net.cgrad", Program((3,), (Sign(),), {}))
-    np.save(tmp_path / "x.npy", np.ones((100_000, 3), np.float32))
-    with subprocess.Popen([*COMMAND, "predict", "net.cgrad", "x.npy"], cwd=tmp_path,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:  # fmt: skip
+    np.save(tmp_path / "x.npy", np.ones((9, 3), np.float32))
+    with subprocess.Popen([*COMMAND, "predict", "net.cgrad", "x.npy", *options], cwd=tmp_path,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          env={**os.environ, "PYTHONUNBUFFERED": ""}) as process:  # fmt: skip
         assert process.stdout is not None
         assert process.stderr is not None
-        assert process.stdout.readline() == b"0\n"
         process.stdout.close()
         assert process.stderr.read() == b""
+    assert process.returncode == 1
 
 
 def test_piped_output_is_plain_and_80_wide(tmp_path: Path) -> None:

@@ -52,7 +52,8 @@ def answering(command: Callable[..., Answer]) -> Callable[..., None]:
             explain("KeyboardInterrupt", f"interrupted{interrupt}", as_json=as_json)
             raise typer.Exit(130) from None
         if as_json:
-            print(to_json(answer.document), file=out)
+            # Flushed here, where typer still minds a reader that has left.
+            print(to_json(answer.document), file=out, flush=True)
         else:
             show(*answer.shown)
         if answer.code:

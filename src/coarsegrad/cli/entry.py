@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -88,17 +87,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     as_json = "--json" in given
     try:
         code = app(given, prog_name="coarsegrad", standalone_mode=False)
-        sys.stdout.flush()
     except UsageError as error:
         if error.ctx is not None:
             command = error.ctx.command_path
             print(f"{error.ctx.get_usage()}\nhelp: {command} --help", file=sys.stderr)
         explain("UsageError", f"error: {error.format_message()}", as_json=as_json)
         return 2
-    except BrokenPipeError:
-        # Whoever read the output has left: no error, and nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except (CoarsegradError, OSError, MemoryError) as error:
         message = str(error) or "out of memory"
         explain(type(error).__name__, f"error: {message}", as_json=as_json)
