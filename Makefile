@@ -37,7 +37,7 @@ lint: $(INSTALLED)
 	$(RUN)/mypy
 
 docs: $(INSTALLED)  ## the documentation site, into site/; asks nobody for anything
-	NO_MKDOCS_2_WARNING=1 $(RUN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(RUN)/python -m mkdocs build --strict  # --quiet would hide warnings from --strict
 
 accuracy: $(INSTALLED)  ## small_cnn on MNIST, three seeds
 	$(RUN)/coarsegrad train mnist_small_cnn --seeds 3
