@@ -83,8 +83,10 @@ def verify(model: nn.Module, path: str | Path, x: Tensor, *, target: str | None 
     Each packed layer gets the bits or floats that the torch layer got. Bits from integer sums
     must be equal. Bits from float sums may differ only where the sum is within
     8 * 2^-24 * sum |w| |x| of the threshold (a bias that torch sums along counts as a product);
-    they are counted. Float results must agree to 1e-5 of the largest result or shift, and so
-    must the result of the whole file, unless such a bit differed.
+    they are counted; batch norms, ReLUs and averages in between widen the margin by their own
+    rounding. Float results must agree to 1e-5 of the largest result or shift. So must the result
+    of the whole file, unless such a bit differed; what floats may be off by grows by the weights
+    of the layers that read them, and a bit that only this decides is counted too.
 
     Args:
         model: the model that was packed; evaluated as in ``model.eval()``, left as it is.
