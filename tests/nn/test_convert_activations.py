@@ -134,6 +134,18 @@ def test_levels_from_zero_on_need_no_norm_behind_a_relu() -> None:
     assert not any("input_norm" in change.name for change in plan.changes)
 
 
+class Reshaped(Fork):
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.act(self.stem(x))
+        y = self.norm(self.body(x.reshape(x.shape[0], x.size(1))))
+        return self.head(y), self.head(x)
+
+
+def test_a_reshape_to_sizes_passes_values_on() -> None:
+    plan = convert(Reshaped(""))
+    assert "body_input_norm" in {change.name for change in plan.changes}
+
+
 class Excite(nn.Module):
     """Squeeze and excitation: a ReLU's result times a gate, then a converted layer."""
 

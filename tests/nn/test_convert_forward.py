@@ -242,6 +242,13 @@ class Chosen(nn.Module):
         return self.head(self.block(self.block(x), x))
 
 
+class Scaled(Chosen):
+    """The same operations with another number."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.block(self.block(self.stem(x)), scale=2.0))
+
+
 def patched() -> nn.Module:
     model = nn.Sequential(nn.Linear(12, 12), TwoHeads())
     model[1].forward = model[1].forward
@@ -253,6 +260,7 @@ def patched() -> nn.Module:
     [
         (Pixels, r"forward of the model \(Pixels\), which makes tensors of its own; register"),
         (Chosen, r"forward of block \(Decode\), which runs differently in different places"),
+        (Scaled, r"forward of block \(Decode\), which runs differently in different places"),
         (patched, "which hangs on the instance instead of the class"),
     ],
 )
