@@ -73,7 +73,7 @@ def _train(rank: int, world: int, steps: int) -> None:
 
 def test_two_ranks_stay_identical(tmp_path: Path) -> None:
     code = "import sys; from contracts.test_optimizer_distributed import _train; " \
-        "_train(int(sys.argv[1]), 2, 50)"  # fmt: skip
+        "_train(int(sys.argv[1]), 2, 20)"  # fmt: skip
     environment = {
         **os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(_free_port()),

@@ -112,6 +112,21 @@ class Graph:
                 found.append(user)
         return found
 
+    def ends(self) -> set[nn.Module | None]:
+        """Return the layers with no other layer before them, or with none behind: all heads."""
+        nodes = [node for node in self.traced.graph.nodes if self.role(node) != "size"]
+        raw: set[fx.Node] = set()
+        for node in nodes:
+            sources = [source for source in node.all_input_nodes if self.role(source) != "layer"]
+            if node.op == "placeholder" or raw.intersection(sources):
+                raw.add(node)
+        final: set[fx.Node] = set()
+        for node in reversed(nodes):
+            users = [user for user in node.users if self.role(user) != "layer"]
+            if node.op == "output" or final.intersection(users):
+                final.add(node)
+        return {self.module(node) for node in self.nodes("layer") if node in raw | final}
+
     def sites(self) -> list[Site]:
         """Return every place where a quantizer is applied to a value of the graph."""
         found: list[Site] = []

@@ -135,7 +135,7 @@ def idle_bias(graph: Graph) -> Iterator[Finding]:
 
 
 def float_layer(graph: Graph) -> Iterator[Finding]:
-    """A layer in the middle, by order of execution, whose weights and inputs are floats.
+    """A layer between other layers, as the values flow, whose weights and inputs are floats.
 
     Source: larq#697 and compute-engine#631, files that are not smaller.
     """
@@ -153,7 +153,7 @@ def float_layer(graph: Graph) -> Iterator[Finding]:
             source,
         )
         return
-    ends = {layers[0], layers[-1]}
+    ends = graph.ends()
     for node, layer in zip(nodes, layers, strict=True):
         if layer is None or layer in ends or graph.bits_into(node) is not None:
             continue

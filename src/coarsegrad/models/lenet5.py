@@ -36,10 +36,12 @@ def lenet5(ste: CoarseDerivative | None = None, *, float_ends: bool = False) -> 
     def weights() -> Sign:
         return Sign(ste=Identity())
 
-    end = None if float_ends else Sign(ste=Identity())
-    last = Linear(84, 10, bias=float_ends, input_quantizer=signs(), weight_quantizer=end)
+    def end() -> Sign | None:
+        return None if float_ends else weights()
+
+    last = Linear(84, 10, bias=float_ends, input_quantizer=signs(), weight_quantizer=end())
     return Sequential(
-        Conv2d(1, 6, 5, padding=2, bias=False, pad_value=-1, weight_quantizer=end),
+        Conv2d(1, 6, 5, padding=2, bias=False, pad_value=-1, weight_quantizer=end()),
         MaxPool2d(2),
         BatchNorm2d(6),
         Conv2d(6, 16, 5, bias=False, input_quantizer=signs(), weight_quantizer=weights()),

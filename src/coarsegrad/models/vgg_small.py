@@ -50,9 +50,11 @@ def vgg_small(
         )
         return (conv, *between, BatchNorm2d(outputs))
 
-    end = None if float_ends else weights()
+    def end() -> Sign | None:
+        return None if float_ends else weights()
+
     return Sequential(
-        Conv2d(3, width, 3, padding=1, bias=False, weight_quantizer=end),
+        Conv2d(3, width, 3, padding=1, bias=False, weight_quantizer=end()),
         BatchNorm2d(width),
         *binary(width, width, MaxPool2d(2)),
         *binary(width, 2 * width),
@@ -60,6 +62,6 @@ def vgg_small(
         *binary(2 * width, 4 * width),
         *binary(4 * width, 4 * width, MaxPool2d(2)),
         Flatten(),
-        Linear(64 * width, 10, bias=float_ends, input_quantizer=signs(), weight_quantizer=end),
+        Linear(64 * width, 10, bias=float_ends, input_quantizer=signs(), weight_quantizer=end()),
         *(() if float_ends else (BatchNorm1d(10),)),
     )
