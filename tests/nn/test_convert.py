@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from coarsegrad.deploy import pack, verify
 from coarsegrad.errors import ConvertError
 from coarsegrad.nn import Conv2d, Linear, convert
+from coarsegrad.optim import BAMSProd, Split
 from coarsegrad.quantizers import Sign
 from coarsegrad.ste import ClippedIdentity, Identity, Triangle
 from float_nets import FunctionalBlock, Lenet, MobileNet, ResNet, TwoHeads, mlp, vgg
@@ -203,6 +204,17 @@ def test_shared_modules_and_tied_parameters_stay_so() -> None:
     assert model.get_submodule("4").weight is model.get_submodule("1").weight
     # Behind "1" stands a norm, behind "3" none: each use is looked at.
     assert list(model._modules) == ["0", "1", "2", "3", "3_norm", "4", "4_norm", "5"]
+
+
+def test_a_weight_that_a_float_layer_holds_too_stays_float() -> None:
+    model = nn.Sequential(*(nn.Linear(6, 6) for _ in range(5)))
+    model[2].weight = model[1].weight
+    model[4].weight = model[2].weight
+    plan = convert(model)
+    assert list(quantized(model)) == ["3"]
+    kept = {change.name: change.why for change in plan.kept}
+    assert kept["1"] == kept["2"] == "its weight is also that of 4, a float one"
+    Split(model, binary=(BAMSProd, {}), real=(torch.optim.Adam, {}))
 
 
 class Strange(nn.Linear):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from coarsegrad.errors import ConvertError
 from coarsegrad.nn import convert
 from coarsegrad.quantizers import Sign, binary_sign
 from coarsegrad.ste import CoarseDerivative, Identity
@@ -343,6 +347,15 @@ def test_a_batch_tells_the_shape(x: Tensor | None, norms: int, note: str) -> Non
     whole = " ".join(change.why for change in plan.changes + plan.kept)
     assert note in whole
     assert ("right for a model" in whole) == (x is None)
+
+
+def test_a_norm_of_unknown_rank_refuses_tokens() -> None:
+    model = chain()
+    convert(model)
+    model(torch.zeros(4, 6))
+    for net in (model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        with pytest.raises(ConvertError, match=r"needs \(N, 6\), got \[4, 6, 6\].*x=batch"):
+            net(torch.zeros(4, 6, 6))
 
 
 def test_unknown_shapes_are_said() -> None:

@@ -50,9 +50,12 @@ def convert(
 
     ``torch.nn.Conv2d`` and ``Linear`` become ``coarsegrad.nn.Conv2d`` and ``Linear`` on the same
     Parameter objects, under the same keys. Activations that only stand before signs become
-    Identity; a batch norm comes behind each layer with quantized weights where none is; a bias
-    that batch norm subtracts again is frozen. A forward that calls functions such as ``F.relu``
-    is generated anew from what torch.fx sees of it; Python side effects in it vanish.
+    Identity; a batch norm comes behind each layer with quantized weights where none is; their
+    biases that batch norm subtracts again are frozen. An inserted norm knows nothing of the data
+    before the first training batch: evaluate a converted model only after some steps.
+
+    A forward that calls functions such as ``F.relu`` is generated anew from what torch.fx sees of
+    it; Python side effects in it vanish.
 
     A ReLU whose result a shortcut or a float layer reads as well stays. Since it leaves no -1 for
     a sign, a batch norm then comes before that sign, as in XNOR-Net's blocks (Rastegari et al.
@@ -247,9 +250,33 @@ def _choices(
         found[name] = _Choice(
             quantizers[0] is not None and not only, quantizers[1] is not None, why
         )
+    _keep_tied(draft, layers, found)
     if not found:
         raise _nothing(draft.model, "; ".join(f"{c.name}: {c.why}" for c in draft.kept[:4]))
     return found
+
+
+def _keep_tied(
+    draft: Draft, layers: dict[str, nn.Conv2d | nn.Linear], found: dict[str, _Choice]
+) -> None:
+    """Keep layers float whose weight a float module holds too: it cannot be latent and real."""
+    tied = True
+    while tied:
+        latent = {layers[name] for name, choice in found.items() if choice.weights}
+        floats = {
+            id(own): name
+            for name, module in draft.model.named_modules()
+            if module not in latent
+            for own in module._parameters.values()
+        }
+        tied = False
+        for name in [name for name in found if id(layers[name].weight) in floats]:
+            if found[name].weights:
+                tied = True
+                del found[name]
+                what = f"float {type(layers[name]).__name__}"
+                why = f"its weight is also that of {floats[id(layers[name].weight)]}, a float one"
+                draft.kept.append(Change(name, what, "float", why))
 
 
 def _reason_to_keep(

@@ -149,7 +149,9 @@ def is_inplace(node: fx.Node, root: nn.Module) -> bool:
     """Whether an activation overwrites its input."""
     if node.op == "call_module":
         return bool(getattr(root.get_submodule(str(node.target)), "inplace", False))
-    return called(node).endswith("_") or node.kwargs.get("inplace") is True or True in node.args[1:]
+    # 1 == True: the alpha of F.celu(x, 1.0) is no flag.
+    given = (*node.args[1:], node.kwargs.get("inplace"))
+    return called(node).endswith("_") or any(value is True for value in given)
 
 
 def called(node: fx.Node) -> str:

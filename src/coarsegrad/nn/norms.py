@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, fx, nn
 
+from coarsegrad.errors import ConvertError
 from coarsegrad.nn.draft import Draft
 from coarsegrad.nn.edits import Freeze
 from coarsegrad.nn.plan import Change
@@ -99,11 +100,28 @@ def _insert(
         return ""
     kind = nn.BatchNorm2d if isinstance(layer, nn.Conv2d) else nn.BatchNorm1d
     made = kind(channels, device=layer.weight.device, dtype=layer.weight.dtype)
-    where = draft.insert_norm(node, made.train(layer.training), before=before)
     if isinstance(layer, nn.Linear) and rank == "input":
-        why += "; right for a model fed (N, C), pass x=batch to check"
+        why += "; right for a model fed (N, C), which it checks"
+        made.register_forward_pre_hook(refuse_more_dimensions)
+    where = draft.insert_norm(node, made.train(layer.training), before=before)
     draft.changes.append(Change(where, "nothing", f"{kind.__name__}({channels})", why))
     return where
+
+
+def refuse_more_dimensions(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """Refuse values of (N, L, C), of which BatchNorm1d would take L for the channels.
+
+    A forward pre-hook of norms behind dense layers whose rank only the model's input decides.
+
+    Raises:
+        ConvertError: the values have another rank than 2.
+    """
+    if inputs[0].dim() != 2:
+        raise ConvertError(
+            f"the batch norm that convert put here needs (N, {norm.num_features}), got "
+            f"{list(inputs[0].shape)}, whose channels it would mistake; undo() the plan and "
+            "convert with x=batch, so that layers on more dimensions get none"
+        )
 
 
 def freeze_idle_biases(
