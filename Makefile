@@ -25,7 +25,7 @@ test-pure: $(INSTALLED)  ## the build without the native module
 	$(RUN)/python -m pip --python .venv-pure/bin/python install -q --no-deps --force-reinstall \
 	    -C cmake.define.COARSEGRAD_NATIVE=OFF -C build-dir=build/pure .
 	.venv-pure/bin/python -c "import sys, coarsegrad.runtime as r; sys.exit(len(r.targets()) != 1)"
-	.venv-pure/bin/python -m pytest -q tests/runtime tests/packed tests/deploy tests/optim \
+	.venv-pure/bin/python -m pytest -q -n 2 --dist worksteal tests/runtime tests/packed tests/deploy tests/optim \
 	    -W "ignore:the native module is not built:RuntimeWarning"
 
 test-slow: $(INSTALLED)  ## the rest: clean installs, start-up times
