@@ -163,13 +163,15 @@ class QuantReLU(torch.nn.Module):
         assert values is not None
         assert at is not None
         # Free levels rise like x on the whole, so g sees x in the unit of their mean distance.
-        unit = values[-1] / self.top
         values, at = values.to(x.dtype), at.to(x.dtype)
+        fixed = x.detach()
 
-        def place(u: Tensor) -> Tensor:
-            return values[torch.bucketize(x.detach(), at)] / unit
+        def place(_: Tensor) -> Tensor:
+            return values[torch.bucketize(fixed.contiguous(), at)]
 
-        return coarse(x / unit.to(x.dtype), place, self.ste) * unit.to(x.dtype)
+        # In value x / unit, in gradient x: the levels come out as they are, with the slope g'.
+        u = fixed / (values[-1] / self.top) + (x - fixed)
+        return coarse(u, place, self.ste)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return levels * step, in x's shape and dtype."""

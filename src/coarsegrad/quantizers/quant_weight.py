@@ -87,6 +87,8 @@ class QuantWeight(torch.nn.Module):
             shape = () if channels is None else (channels,)
             parameter = torch.nn.Parameter(torch.full(shape, start))
         self.register_parameter("step", parameter)
+        # Found here, once: torch.compile cannot trace the search.
+        self._factor = gaussian_step(bits)
 
     @property
     def top(self) -> int:
@@ -138,7 +140,7 @@ class QuantWeight(torch.nn.Module):
         wide = w.to(torch.promote_types(w.dtype, torch.float32))
         rms = mean_of_slices(wide.square(), self.per_channel).sqrt()
         # Any step fits an all-zero slice; 1 keeps its levels 0 rather than NaN.
-        return torch.where(rms > 0, rms * gaussian_step(self.bits), 1.0).to(w.dtype)
+        return torch.where(rms > 0, rms * self._factor, 1.0).to(w.dtype)
 
     def forward(self, w: Tensor) -> Tensor:
         """Return levels * step, in w's shape and dtype."""
