@@ -11,7 +11,7 @@ endif
 INSTALLED := $(VENV)/.installed
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find native -type f)
 
-.PHONY: demo test test-pure test-slow lint docs tune tune-cifar cifar10 study study-report accuracy bench-runtime bench-kernels bench-optim native-asan wheel clean
+.PHONY: demo test test-pure test-slow lint docs tune tune-cifar cifar10 study study-report accuracy bench-runtime bench-kernels bench-optim bench-train bench-train-peer native-asan wheel clean
 
 demo: $(INSTALLED)  ## train, pack, verify and compare a binary network; a few minutes
 	$(RUN)/coarsegrad demo
@@ -66,6 +66,14 @@ bench-kernels: $(INSTALLED)  ## single kernels and stages, finer than bench-runt
 
 bench-optim: $(INSTALLED)  ## the optimizers' speed table, pass or short per row
 	$(RUN)/python benchmarks/optim.py --json benchmarks/results/optim.json
+
+bench-train: $(INSTALLED)  ## training steps against the float twin, and against Brevitas if it is there
+	$(RUN)/python benchmarks/train_steps.py --json benchmarks/results/train_steps.json \
+		$(if $(wildcard build/brevitas/bin/python),--brevitas build/brevitas/bin/python)
+
+bench-train-peer:  ## Brevitas in an environment of its own, for bench-train
+	$(PYTHON) -m venv build/brevitas
+	build/brevitas/bin/pip install -q -c constraints.txt torch brevitas==0.13.4
 
 native-asan: $(INSTALLED)  ## native tests under ASan and UBSan, eight threads under TSan
 	PATH="$(abspath $(RUN)):$$PATH" PYTHON=$(abspath $(RUN))/python native/tests/sanitize.sh

@@ -36,6 +36,8 @@ def test_the_default_is_a_dry_run(run: Run) -> None:
     ["--skip", "4", "--first", "binary", "--last", "weights"],
     ["--input-quantizer", "heaviside", "--weight-quantizer", "ternary"],
     ["--input-quantizer", "none", "--weight-quantizer", "heaviside"],
+    ["--precision", "W1A2"],
+    ["--precision", "W4A4", "--first", "weights"],
 ], ids=str)  # fmt: skip
 @pytest.mark.parametrize("source", ["mynets:floats", "mynets:float_pair"])
 def test_the_python_does_what_the_command_does(source: str, options: list[str], run: Run) -> None:
@@ -85,6 +87,9 @@ BAD = [
     (["mynets:tiny"], "already converted or quantized"),
     (["mynets:floats", "--out", "no/c.pt"], "make it with: mkdir -p no"),
     (["mynets:floats", "--weights", "w.pt"], "there is none at w.pt"),
+    (["mynets:floats", "--precision", "W9A9"], "needs a name such as 'W1A2'"),
+    (["mynets:floats", "--precision", "W1A2", "--weight-quantizer", "ternary"], "not both"),
+    (["mynets:floats", "--precision", "W1A2", "--input", "8"], "leave --input out"),
 ]
 
 

@@ -47,6 +47,13 @@ def convert(
     weight_quantizer: Annotated[
         QuantizerName, typer.Option(help="What becomes of their weights.")
     ] = "sign",
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WxAy",
+            help="Bits of weights and inputs, 1 to 8 or 32 for float, as W1A2; instead of the two.",
+        ),
+    ] = None,
     skip: Annotated[
         list[str] | None,
         typer.Option(metavar="REGEX", help="Leave layers of such names; repeatable."),
@@ -60,7 +67,7 @@ def convert(
     ] = None,
     as_json: Json = False,
 ) -> Answer:
-    """Plan what becomes binary in a float model.
+    """Plan what becomes binary, or of a few bits, in a float model.
 
     Prints the plan and the Python that does the same; writes nothing without --out.
     """
@@ -68,16 +75,22 @@ def convert(
     from coarsegrad.cli.source import user_model
 
     _refuse_converted(source)
+    if precision is not None and shape is not None:
+        raise SourceError(
+            f"convert --precision {precision} calibrates on the batch that {source} returns beside "
+            "the model, and zeros of the shape --input tell it nothing; return (model, batch) "
+            "there, or leave --input out: steps are then those for inputs of N(0, 1)"
+        )
     if out is not None:
         free_place(out)
     model, given = user_model(source, weights)
     x = _example(source, given, shape)
     from coarsegrad import nn
 
+    quantizers = _quantizers(input_quantizer, weight_quantizer, precision)
     plan = nn.convert(
         model,
-        input_quantizer=made(INPUTS[input_quantizer]),
-        weight_quantizer=made(WEIGHTS[weight_quantizer]),
+        **{key: made(expression) for key, expression in quantizers.items()},
         skip=tuple(skip or ()),
         first=first,
         last=last,
@@ -87,8 +100,7 @@ def convert(
     if out is not None:
         _save(plan.model, out)
     arguments = {
-        "input_quantizer": INPUTS[input_quantizer],
-        "weight_quantizer": WEIGHTS[weight_quantizer],
+        **quantizers,
         "skip": repr(tuple(skip or ())),
         "first": f'"{first}"',
         "last": f'"{last}"',
@@ -97,6 +109,20 @@ def convert(
     document = {"source": source, **plan.to_dict(), "python": python, "out": out}
     typed = f" --input {shape or 'SHAPE'}" if shape or given is None else ""
     return Answer(document, (str(plan), _next(python, out, typed)))
+
+
+def _quantizers(
+    inputs: QuantizerName, weights: QuantizerName, precision: str | None
+) -> dict[str, str]:
+    """Return what becomes of both operands, as arguments of ``nn.convert`` in Python."""
+    if precision is None:
+        return {"input_quantizer": INPUTS[inputs], "weight_quantizer": WEIGHTS[weights]}
+    if (inputs, weights) != ("sign", "sign"):
+        raise SourceError(
+            f"convert takes --precision {precision} or --input-quantizer and --weight-quantizer, "
+            "not both; leave one of them out"
+        )
+    return {"precision": repr(precision).replace("'", '"')}
 
 
 def _example(source: str, given: Tensor | None, shape: str | None) -> Tensor | None:
@@ -145,7 +171,7 @@ def lines(
         "first": '"float"',
         "last": '"float"',
     }
-    changed = {key: value for key, value in arguments.items() if value != default[key]}
+    changed = {key: value for key, value in arguments.items() if value != default.get(key)}
     imports = _imports(" ".join(changed.values()))
     net, result = ("net, x", ", x") if returns_example else ("net", "")
     if shape is not None:
