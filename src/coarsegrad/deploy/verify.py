@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from coarsegrad import runtime
 from coarsegrad.deploy.layers import bias_of
-from coarsegrad.deploy.margins import Terms, cancelled, gain, near_threshold
+from coarsegrad.deploy.margins import Possible, Terms, cancelled, gain, possible_levels
 from coarsegrad.deploy.pack import Lowered, to_program
 from coarsegrad.deploy.segments import Segment
 from coarsegrad.errors import VerifyError
@@ -148,10 +148,10 @@ class _Place(NamedTuple):
     ops: tuple[int, int]
     terms: Terms
 
-    def near(self, fed: Tensor, drift: float = 0.0) -> NDArray[np.bool_]:
-        """Return which bits the order of summation may decide, given the segment's input."""
+    def possible(self, fed: Tensor, drift: float = 0.0) -> Possible:
+        """Return which levels the order of summation may lead to, given the segment's input."""
         bias = _inner_bias(self.segment)
-        return near_threshold(self.packed.program, *self.ops, fed, bias, self.terms, drift)
+        return possible_levels(self.packed.program, *self.ops, fed, bias, self.terms, drift)
 
 
 def _compare_floats(
@@ -177,13 +177,13 @@ def _compare_bits(place: _Place, recorded: dict[fx.Node, Tensor], done: LayerRep
     segment, fed = place.segment, place.segment.input(recorded)
     got = place.packed.run(*place.ops, _operand(segment, fed))
     expected = segment.value(recorded).numpy()
-    near = place.near(fed)
-    differing = _differing(segment.name, got, expected, near)
+    possible = place.possible(fed)
+    differing = _differing(segment, got, expected, possible)
     return replace(
         done,
         compared=done.compared + expected.size,
         differing=done.differing + differing,
-        near_threshold=done.near_threshold + int(near.sum()),
+        near_threshold=done.near_threshold + int(possible.open.sum()),
     )
 
 
@@ -197,25 +197,33 @@ def _compare_whole_bits(
     segment = place.segment
     got = place.packed.run(0, place.ops[1], x.numpy())
     expected = segment.value(recorded).numpy()
-    near = place.near(segment.input(recorded), drift)
-    differing = _differing(segment.name, got, expected, near)
+    possible = place.possible(segment.input(recorded), drift)
+    differing = _differing(segment, got, expected, possible)
     return replace(done, differing=done.differing + differing)
 
 
 def _differing(
-    name: str, got: NDArray[Any], expected: NDArray[Any], near: NDArray[np.bool_]
+    segment: Segment, got: NDArray[Any], expected: NDArray[Any], possible: Possible
 ) -> int:
+    assert segment.bits is not None
+    one_bit = segment.bits.levels.bits == 1
     differs = got != expected
-    if (differs & ~near).any():
+    # Of one bit, -1 and +1 are the levels 0 and 1.
+    levels = (value > 0 if one_bit else value for value in (got, expected))
+    wrong = differs & ~np.logical_and(*map(possible.allows, levels))
+    if wrong.any():
         raise VerifyError(
-            f"{name}: {int((differs & ~near).sum())} of {expected.size} bits differ. "
+            f"{segment.name}: {int(wrong.sum())} of {expected.size} "
+            f"{'bits' if one_bit else 'levels'} differ. "
             "Was the file packed from this model? Pack it again"
         )
     return int(differs.sum())
 
 
 def _operand(segment: Segment, fed: Tensor) -> NDArray[Any]:
-    return fed.numpy().astype(np.float32 if segment.fed is None else np.int8)
+    if segment.fed is None:
+        return fed.numpy().astype(np.float32)
+    return fed.numpy().astype(np.int8 if segment.fed.levels.bits == 1 else np.uint8)
 
 
 def _cancelled(lowered: Lowered, packed: runtime.Model) -> float:
