@@ -52,7 +52,7 @@ def test_the_models_are_found() -> None:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(networks())
+@given(networks(low_bits=True))
 def test_random_networks_have_the_files_size_to_the_byte(
     tmp_path_factory: pytest.TempPathFactory, network: tuple[nn.Sequential, torch.Tensor]
 ) -> None:

@@ -27,12 +27,13 @@ _CHUNK = 256
 class LayerReport:
     """One layer: values compared, bits that differ, and the largest relative float error.
 
-    ``near_threshold`` counts the compared bits whose float sum is so close to the threshold that
-    the order of summation decides; only those may differ.
+    ``near_threshold`` counts the compared bits whose float sum is so close to a threshold that
+    the order of summation decides; only those may differ. A value of ``width`` bits counts once.
     """
 
     name: str
     bits: bool
+    width: int = 1
     compared: int = 0
     differing: int = 0
     near_threshold: int = 0
@@ -51,12 +52,12 @@ class Report:
 
     @property
     def differing_bits(self) -> int:
-        """Bits that differ, all layers together; each of them near its threshold."""
+        """Bits or levels that differ, all layers together; each of them near a threshold."""
         return sum(layer.differing for layer in self.layers.values())
 
     @property
     def compared_bits(self) -> int:
-        """Bits compared, all layers together."""
+        """Bits or levels compared, all layers together."""
         return sum(layer.compared for layer in self.layers.values() if layer.bits)
 
     def __str__(self) -> str:
@@ -68,9 +69,10 @@ class Report:
                 else f"{'':>16}{layer.error:>10.1e}"
             )
             rows.append(f"{layer.name:<24}{layer.compared:>12,}{tail}")
+        what = "levels" if any(layer.width > 1 for layer in self.layers.values()) else "bits"
         rows.append(
             f"{self.samples} samples on {self.target}: {self.differing_bits} of "
-            f"{self.compared_bits:,} bits differ, "
+            f"{self.compared_bits:,} {what} differ, "
             f"arg-max agrees on {self.argmax_agreement}, "
             f"largest relative difference of the result {self.logits_error:.1e}"
         )
@@ -80,9 +82,9 @@ class Report:
 def verify(model: nn.Module, path: str | Path, x: Tensor, *, target: str | None = None) -> Report:
     """Prove on a batch that the packed file computes what the model computes.
 
-    Each packed layer gets the bits or floats that the torch layer got. Bits from integer sums
-    must be equal. Bits from float sums may differ only where the sum is within
-    8 * 2^-24 * sum |w| |x| of the threshold (a bias that torch sums along counts as a product);
+    Each packed layer gets the bits, levels or floats that the torch layer got. Bits and levels from
+    integer sums must be equal. Those from float sums may differ only where the sum is within
+    8 * 2^-24 * sum |w| |x| of a threshold (a bias that torch sums along counts as a product);
     they are counted; batch norms, ReLUs and averages in between widen the margin by their own
     rounding. Float results must agree to 1e-5 of the largest result or shift. So must the result
     of the whole file, unless such a bit differed; what floats may be off by grows by the weights
@@ -114,7 +116,9 @@ def _verify_chunk(lowered: Lowered, packed: runtime.Model, x: Tensor, report: Re
     differing_before, drift = report.differing_bits, 0.0
     for segment, ops in zip(lowered.segments, lowered.ranges, strict=True):
         place = _Place(segment, packed, ops, lowered.terms)
-        done = report.layers.get(segment.name, LayerReport(segment.name, segment.bits is not None))
+        width = 1 if segment.bits is None else segment.bits.levels.bits
+        new = LayerReport(segment.name, segment.bits is not None, width)
+        done = report.layers.get(segment.name, new)
         if segment.bits is None:
             done, allowed = _compare_floats(place, recorded, done)
             drift = allowed + drift * gain(packed.program, *ops)
