@@ -229,6 +229,14 @@ def test_sums_too_large_to_be_exact_are_float_sums(tmp_path: Path) -> None:
     assert report.layers["0"].differing <= report.layers["0"].near_threshold
 
 
+def test_the_report_speaks_of_levels(tmp_path: Path) -> None:
+    net = nn.Sequential(binary(2, signs()), binary(4, relu(3)))
+    deploy.pack(net, X, tmp_path / "net.cgrad")
+    report = deploy.verify(net, tmp_path / "net.cgrad", X, target="numpy")
+    assert [layer.width for layer in report.layers.values()] == [1, 3, 1]
+    assert f"0 of {report.compared_bits:,} levels differ" in str(report)
+
+
 REFUSED: list[tuple[list[nn.Module], str]] = [
     (
         [relu(), signs(), binary(2)],

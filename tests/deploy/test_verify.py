@@ -31,7 +31,7 @@ def test_random_networks_differ_in_no_bit(
     assert report.samples == len(x)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(networks(low_bits=True))
 def test_random_networks_of_several_bits_differ_in_no_level(
     tmp_path_factory: pytest.TempPathFactory, network: tuple[nn.Sequential, torch.Tensor]
