@@ -16,6 +16,7 @@ from coarsegrad.nn import Conv2d, Linear, NormalizedBatchNorm
 from coarsegrad.packed import Conv, Program, runs_on_bits, unpack_weights
 from coarsegrad.quantizers import DoReFa, Quantizer, QuantReLU, QuantWeight, precision
 from nets import signs, weights
+from subjects import TwoBits
 
 X = torch.randint(-8, 9, (7, 2, 9, 8), generator=torch.Generator().manual_seed(0)) / 8
 
@@ -127,6 +128,16 @@ def test_free_levels_become_floats_through_a_table(tmp_path: Path) -> None:
                           layer.split(torch.tensor(layer.levels))[0].numpy())  # fmt: skip
     assert not any(runs_on_bits(program, i) for i, op in enumerate(program.ops)
                    if hasattr(op, "shape"))  # fmt: skip
+
+
+def test_levels_are_asked_for_where_stating_them_rounds(tmp_path: Path) -> None:
+    """TwoBits states -1/3 and returns what is left of 2/3 - 1."""
+    quantizer = TwoBits()
+    quantizer.alpha.data.fill_(0.7)
+    program = check(chain(lambda: quantizer, lambda: weights("none")), tmp_path / "net.cgrad")
+    table = program.tensors["7.input_quantizer.levels"]
+    assert table[1] != np.float32(-1 / 3)
+    assert np.allclose(table, [-1, -1 / 3, 1 / 3, 1])
 
 
 WEIGHTS: dict[str, tuple[Callable[[], Quantizer], tuple[int | None, bool]]] = {

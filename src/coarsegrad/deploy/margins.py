@@ -122,20 +122,28 @@ def _levels(
 
     A threshold at either end is within; where the ends are one number, nothing is open.
     """
-    rows, flip = np.zeros((1, 1)), None
+    channels = low.shape[1]
+    rows, flip = np.zeros((1, channels)), None
     if isinstance(op, Threshold):
         rows = np.atleast_2d(program.tensors[f"{op.name}.threshold"].astype(np.float64))
         flip = program.tensors.get(f"{op.name}.flip")
-    falls = torch.zeros(1, dtype=torch.bool)
+    falls = torch.zeros(channels, 1, dtype=torch.bool)
     if flip is not None:
-        falls = torch.from_numpy(unpack_bits(flip, rows.shape[1]) < 0)
-    falls = _per_channel(falls, low)
-    least, most, fixed = torch.zeros_like(low), torch.zeros_like(low), low == high
-    for row in rows:
-        t = _per_channel(torch.from_numpy(row), low)
-        most += torch.where(falls, low <= t, high >= t)
-        least += torch.where(falls, high < t, low > t) | (fixed & (low == t))
+        falls = torch.from_numpy(unpack_bits(flip, channels) < 0)[:, None]
+    t = torch.from_numpy(np.sort(rows, 0).T.copy())
+    below = torch.searchsorted(t, _by_channel(low))
+    up_to = torch.searchsorted(t, _by_channel(high), right=True)
+    most = torch.where(falls, len(rows) - below, up_to)
+    least = torch.where(falls, len(rows) - up_to, below)
+    least = torch.where(_by_channel(low == high), most, least)
+    like = low.transpose(0, 1)
+    least, most = (x.reshape(like.shape).transpose(0, 1).double() for x in (least, most))
     return least, most
+
+
+def _by_channel(x: Tensor) -> Tensor:
+    """Return (C, all else) of (N, C, ...)."""
+    return x.transpose(0, 1).reshape(x.shape[1], -1).contiguous()
 
 
 def _through(
