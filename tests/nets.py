@@ -9,7 +9,15 @@ import torch
 from torch import nn
 
 from coarsegrad.nn import Conv2d, Linear
-from coarsegrad.quantizers import Heaviside, Quantizer, Sign, Ternary
+from coarsegrad.quantizers import (
+    DoReFa,
+    Heaviside,
+    Quantizer,
+    QuantReLU,
+    QuantWeight,
+    Sign,
+    Ternary,
+)
 from coarsegrad.ste import ClippedIdentity
 
 
@@ -17,8 +25,17 @@ def weights(scale: str) -> Sign:
     return Sign(scale=scale)  # type: ignore[arg-type]
 
 
-def drawn_weights(draw: st.DrawFn, outputs: int, *, positive: bool) -> Sign | Ternary:
-    """Signs or ternary levels with any scale; ``positive`` holds learned scales above 0."""
+def drawn_weights(
+    draw: st.DrawFn, outputs: int, *, positive: bool, low_bits: bool = False
+) -> Quantizer:
+    """Signs or ternary levels with any scale; ``positive`` holds learned scales above 0.
+
+    With ``low_bits`` also integers of up to 8 bits.
+    """
+    if low_bits and draw(st.booleans()):
+        bits = draw(st.integers(1, 8))
+        scale = draw(st.sampled_from(["tensor", "channel", None]))
+        return DoReFa(bits) if scale is None else QuantWeight(bits, scale)  # type: ignore[arg-type]
     kind = draw(st.sampled_from([Sign, Sign, Ternary]))
     scale = draw(st.sampled_from(["none", "tensor", "channel", "learned"]))
     threshold = {} if kind is Sign else {"threshold": draw(st.sampled_from(["twn", 0.02]))}
@@ -29,8 +46,13 @@ def drawn_weights(draw: st.DrawFn, outputs: int, *, positive: bool) -> Sign | Te
     return learned(draw, quantizer, positive)
 
 
-def drawn_inputs(draw: st.DrawFn, *, positive: bool) -> Sign | Heaviside:
-    """Signs or 0 and 1, a constant scale among them."""
+def drawn_inputs(draw: st.DrawFn, *, positive: bool, low_bits: bool = False) -> Quantizer:
+    """Signs or 0 and 1, a constant scale among them; with ``low_bits`` also more levels."""
+    if low_bits and draw(st.booleans()):
+        # With these steps a sign ahead leaves two levels apart.
+        step = draw(st.sampled_from([0.25, 0.7, 1.0, 1.5]))
+        rounding = draw(st.sampled_from(["ceil", "midpoint", "round"]))
+        return QuantReLU(draw(st.integers(1, 8)), step, levels=rounding)  # type: ignore[arg-type]
     kind = draw(st.sampled_from([Sign, Sign, Heaviside]))
     if draw(st.integers(0, 3)):
         return kind()
@@ -71,8 +93,11 @@ def randomise_norms(net: nn.Module, generator: torch.Generator) -> None:
 
 
 @st.composite
-def networks(draw: st.DrawFn) -> tuple[nn.Sequential, torch.Tensor]:
-    """Return a random chain and a batch of inputs on a grid, so that float sums are exact."""
+def networks(draw: st.DrawFn, *, low_bits: bool = False) -> tuple[nn.Sequential, torch.Tensor]:
+    """Return a random chain and a batch of inputs on a grid, so that float sums are exact.
+
+    With ``low_bits`` there are activations and weights of up to 8 bits among the 1-bit ones.
+    """
     generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
     channels, size = draw(st.integers(1, 5)), draw(st.integers(6, 11))
     width = draw(st.integers(size - 1, size + 1))
@@ -84,16 +109,16 @@ def networks(draw: st.DrawFn) -> tuple[nn.Sequential, torch.Tensor]:
     torch.manual_seed(draw(st.integers(0, 2**31)))
     try:
         for index in range(draw(st.integers(1, 3))):
-            block, shape = draw(_conv_block(shape, first=index == 0))
+            block, shape = draw(_conv_block(shape, first=index == 0, low_bits=low_bits))
             layers += block
         layers.append(nn.Flatten())
         features = shape[0] * shape[1] * shape[2]
         if draw(st.booleans()):
             hidden = draw(st.integers(1, 9))
-            layers += [_dense(draw, features, hidden), nn.BatchNorm1d(hidden)]
+            layers += [_dense(draw, features, hidden, low_bits), nn.BatchNorm1d(hidden)]
             features = hidden
         classes = draw(st.integers(1, 5))
-        layers += [_dense(draw, features, classes), nn.BatchNorm1d(classes)]
+        layers += [_dense(draw, features, classes, low_bits), nn.BatchNorm1d(classes)]
     finally:
         torch.set_rng_state(state)
     net = nn.Sequential(*layers)
@@ -137,19 +162,19 @@ def _float_step(draw: st.DrawFn, channels: int, smallest: int) -> nn.Module:
     return nn.MaxPool2d(*geometry) if kind == "max" else nn.AvgPool2d(*geometry)
 
 
-def _dense(draw: st.DrawFn, inputs: int, outputs: int) -> Linear:
+def _dense(draw: st.DrawFn, inputs: int, outputs: int, low_bits: bool) -> Linear:
     return Linear(
         inputs,
         outputs,
         bias=draw(st.booleans()),
-        input_quantizer=drawn_inputs(draw, positive=False),
-        weight_quantizer=drawn_weights(draw, outputs, positive=False),
+        input_quantizer=drawn_inputs(draw, positive=False, low_bits=low_bits),
+        weight_quantizer=drawn_weights(draw, outputs, positive=False, low_bits=low_bits),
     )
 
 
 @st.composite
 def _conv_block(
-    draw: st.DrawFn, shape: tuple[int, int, int], *, first: bool
+    draw: st.DrawFn, shape: tuple[int, int, int], *, first: bool, low_bits: bool
 ) -> tuple[list[nn.Module], tuple[int, int, int]]:
     channels, height, width = shape
     groups = draw(st.sampled_from([g for g in (1, 2, 3, channels) if channels % g == 0]))
@@ -161,8 +186,10 @@ def _conv_block(
     pooled_first = draw(st.booleans())
     inputs: Quantizer | None = None
     if not first or draw(st.booleans()):
-        inputs = drawn_inputs(draw, positive=pooled_first)
+        inputs = drawn_inputs(draw, positive=pooled_first, low_bits=low_bits)
     pads = [0, 1, -1] if inputs is None else [0, *inputs.levels]
+    if len(pads) > 3 and inputs is not None:
+        pads = [0]
     conv = Conv2d(
         channels,
         out,
@@ -175,7 +202,7 @@ def _conv_block(
         pad_value=draw(st.sampled_from(pads)),
         input_quantizer=inputs,
         # A scale multiplies the finished sum, so that sums on the grid stay exact.
-        weight_quantizer=drawn_weights(draw, out, positive=pooled_first),
+        weight_quantizer=drawn_weights(draw, out, positive=pooled_first, low_bits=low_bits),
     )
     height, width = _after(height, width, conv)
     block: list[nn.Module] = [conv, nn.BatchNorm2d(out)]

@@ -17,6 +17,7 @@ from coarsegrad.packed import (
     AvgPool,
     Conv,
     Flatten,
+    Levels,
     Linear,
     MaxPool,
     Program,
@@ -24,6 +25,7 @@ from coarsegrad.packed import (
     Sign,
     Threshold,
     pack_bits,
+    pack_digits,
     pack_ternary,
 )
 
@@ -71,6 +73,30 @@ def test_the_twin_of_averages_and_ternary_weights() -> None:
     assert kinds == ["Conv2d", "ReLU", "AvgPool2d", "ReLU", "Flatten", "Linear"]
     assert set(np.unique(twin[-1].weight * 6)) == {-1, 0, 1}
     assert twin(torch.randn(2, 2, 8, 8)).shape == (2, 3)
+
+
+def test_the_twin_of_several_bits_has_relus_and_no_tables() -> None:
+    rows = np.arange(3, dtype=np.float32)[:, None]
+    ops = (Conv("a", (4, 2, 3, 3)), Threshold("a", 2), MaxPool((2, 2)), Levels("a"), Flatten(),
+           Linear("b", (3, 36), bits=3))  # fmt: skip
+    tensors = {"a.weight": pack_bits(np.ones(72)), "a.threshold": np.repeat(rows, 4, 1),
+               "a.levels": np.arange(4, dtype=np.float32),
+               "b.weight": pack_digits(np.arange(108) % 7 - 3, 3)}  # fmt: skip
+    twin = float_twin(Program((2, 8, 8), ops, tensors))
+    kinds = [type(module).__name__ for module in twin]
+    assert kinds == ["Conv2d", "ReLU", "MaxPool2d", "Flatten", "Linear"]
+    assert sorted(set((twin[-1].weight * 6).flatten().tolist())) == [-3, -2, -1, 0, 1, 2, 3]
+    assert twin(torch.randn(2, 2, 8, 8)).shape == (2, 3)
+
+
+def test_a_file_of_several_bits_is_timed(tmp_path: Path) -> None:
+    ops = (Threshold("x", 2), Flatten(), Linear("a", (3, 8), low=0))
+    tensors = {"x.threshold": np.zeros((3, 2), np.float32), "a.weight": pack_bits(np.ones(24))}
+    packed.write(tmp_path / "net.cgrad", Program((2, 2, 2), ops, tensors))
+    found = bench.compare(tmp_path / "net.cgrad", target="numpy", rounds=1)
+    assert found.contestants[0].ratio == 1
+    assert len(found.contestants) > 1
+    assert found.float_size == 4 * 27
 
 
 def test_the_onnx_twin_computes_what_the_torch_twin_computes(file: Path) -> None:

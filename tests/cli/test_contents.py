@@ -55,6 +55,25 @@ def test_float_weights_and_few_bits(tmp_path: Path) -> None:
     assert [(r.weight_bits, r.bytes) for r in contents(path).rows] == [(32, 12), (None, 4), (1, 1)]
 
 
+def test_cells_and_weights_of_several_bits(tmp_path: Path) -> None:
+    import numpy as np
+
+    path = tmp_path / "net.cgrad"
+    ops = (packed.Threshold("x", 2), packed.Linear("a", (1, 3), low=0, bits=5),
+           packed.Threshold("a", 4), packed.Flatten(), packed.Levels("a"))  # fmt: skip
+    tensors = {"x.threshold": np.zeros((3, 3), np.float32), "a.threshold": np.zeros((15, 1), "i2"),
+               "a.weight": packed.pack_digits(np.arange(3), 5),
+               "a.levels": np.arange(16, dtype=np.float32)}  # fmt: skip
+    packed.write(path, packed.Program((3,), ops, tensors))
+    assert [dataclasses.astuple(row) for row in contents(path).rows] == [
+        ("threshold x", "2-bit", (3,), 32, None, 0, 36),
+        ("linear a", "sums", (1,), 2, 5, 3, 5),
+        ("threshold a", "4-bit", (1,), 32, None, 0, 30),
+        ("flatten", "4-bit", (1,), 4, None, 0, 0),
+        ("levels a", "floats", (1,), 4, None, 0, 64),
+    ]
+
+
 def test_every_kind_of_op_with_tensors_is_known() -> None:
     named = {op for op, kind in OPS.items() if "name" in kind.__dataclass_fields__}
     assert named == TENSORS.keys()

@@ -11,6 +11,7 @@ from torch import nn
 from coarsegrad.deploy import pack, verify
 from coarsegrad.errors import PackError
 from coarsegrad.nn import Conv2d, Linear
+from coarsegrad.packed import runs_on_bits
 from coarsegrad.quantizers import Sign
 from coarsegrad.runtime import load
 
@@ -68,10 +69,16 @@ def test_a_float_layer_behind_a_scaled_sign(tmp_path: Path) -> None:
     torch.testing.assert_close(found, expected)
 
 
-def test_refuses_a_learned_scale_on_a_sign_of_its_own(tmp_path: Path) -> None:
-    net = nn.Sequential(learned(2.0), Linear(4, 2, weight_quantizer=Sign()))
-    with pytest.raises(PackError, match=r"0 has the scale 2 in front of 1, .*its input_quan"):
-        pack(net, torch.randn(1, 4), tmp_path / "net.cgrad")
+def test_a_learned_scale_on_a_sign_of_its_own_makes_floats(tmp_path: Path) -> None:
+    net, x = nn.Sequential(learned(2.5), Linear(4, 2, weight_quantizer=Sign())), torch.randn(9, 4)
+    program = pack(net, x, tmp_path / "net.cgrad")
+    assert [op.op for op in program.ops] == ["sign", "affine", "linear", "affine"]
+    assert not runs_on_bits(program, 2)
+    verify(net, tmp_path / "net.cgrad", x)
+    with torch.no_grad():
+        expected = net(x)
+    found = torch.from_numpy(load(tmp_path / "net.cgrad")(x.numpy()))
+    torch.testing.assert_close(found, expected)
 
 
 def pooled_first(over_inputs: float, over_weights: float) -> nn.Sequential:

@@ -169,6 +169,32 @@ class Levels(nn.Module):
         return self.split(x)[0]
 
 
+class Falling(Levels):
+    def split(self, x: torch.Tensor):
+        return super().split(-x)
+
+
+def test_a_cut_elsewhere_than_at_0(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    for at in (0.5, -1.25):
+        cut = Levels(cut=at)
+        net = nn.Sequential(conv(cut), nn.Flatten(), dense(8 * 42, cut))
+        program = check(net, tmp_path / "net.cgrad")
+        assert isinstance(program.ops[0], Threshold)
+
+
+def test_two_levels_that_no_layer_reads_as_bits(tmp_path: Path) -> None:
+    """They become floats through a table, behind the pool that still works on bits."""
+    torch.manual_seed(0)
+    pair = Levels(levels=(-0.25, 1.5), scale=lambda x: torch.tensor(0.7))
+    net = nn.Sequential(conv(signs()), nn.MaxPool2d(2), nn.Flatten(), dense(8 * 9, pair))
+    x, path = X, tmp_path / "net.cgrad"
+    program = deploy.pack(net, x, path)
+    assert [op.op for op in program.ops[2:]] == ["threshold", "maxpool", "flatten", "levels",
+                                                 "linear", "affine"]  # fmt: skip
+    assert deploy.verify(net, path, x, target="numpy").differing_bits == 0
+
+
 def test_facts_are_enough(tmp_path: Path) -> None:
     """A sign with q(0) = -1 and a constant scale, of a class that the package does not know."""
     torch.manual_seed(0)
@@ -182,9 +208,12 @@ REFUSED = [
     (
         Levels(levels=(-1.0, 0.0, 1.0)),
         r"0.input_quantizer has the levels \(-1.0, 0.0, 1.0\); "
-        r"packed activations need \(-1, 1\) or \(0, 1\): use Sign or Heaviside",
+        r"packed activations need 2, 4, 8, .. or 256 rising levels: use Sign, Heaviside or",
     ),
-    (Levels(cut=0.5), r"0.input_quantizer \(Levels\) cuts elsewhere than at 0"),
+    (Levels(levels=(1.0, -1.0)), r"0.input_quantizer has the levels \(1.0, -1.0\)"),
+    (Levels(levels=tuple(map(float, range(512)))), r"has the levels \(0, 1, .., 511\); packed"),
+    (Levels(levels=(0.0, 1.0, 2.0, 3.0), cut=-1.0, scale=lambda x: x.mean()), "depends on the"),
+    (Falling(), r"0.input_quantizer \(Falling\) is no rising staircase onto its levels"),
     (Levels(scale=lambda x: x.abs().mean()), "0.input_quantizer has a scale that depends on the"),
     (Levels(scale=lambda x: torch.ones(8)), "0.input_quantizer has a scale that depends on the"),
     (Ternary(threshold=0.3), "0.input_quantizer has the levels"),
@@ -204,10 +233,10 @@ CHAINS = [
     ([Heaviside(), signs(), conv(None)], "1 makes one level of the two levels 0 and 1 of 0"),
     ([learned(SignQuantizer, -0.5), signs()], "1 makes the reverse of the two levels 0.5 and -0.5"),
     ([learned(SignQuantizer, -0.5)], "0 has the scale -0.5, which does not keep its levels"),
-    ([learned(Heaviside, 0.5), conv(None)], "0 has the scale 0.5 in front of 1, whose sums then "
-     "are no integers; give it to 1 as its input_quantizer"),
-    ([conv(None, weight_quantizer=Levels(levels=(-3.0, 3.0)))],
-     r"0 has weights of the levels \(-3.0, 3.0\); packed weights need \(-1, 1\), \(-1, 0, 1\)"),
+    ([conv(None, weight_quantizer=Levels(levels=(-0.5, 0.5)))],
+     r"0 has weights of the levels \(-0.5, 0.5\); packed weights need \(-1, 1\), \(-1, 0, 1\)"),
+    ([conv(None, weight_quantizer=Levels(levels=(-128.0, 128.0)))], "integers in -127 .. 127, odd"),
+    ([conv(None, weight_quantizer=Levels(levels=(-257.0, 257.0)))], "odd ones in -255 .. 255"),
 ]  # fmt: skip
 
 

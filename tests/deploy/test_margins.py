@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from coarsegrad.deploy.margins import MARGIN, cancelled, gain, near_threshold
+from coarsegrad.deploy.margins import MARGIN, Possible, cancelled, gain, possible_levels
 from coarsegrad.packed import (
     Affine,
     AvgPool,
     Conv,
     Flatten,
+    Levels,
     Linear,
     MaxPool,
     Op,
@@ -28,8 +29,8 @@ def near(*ops: Op, t: float, fed: float, drift: float = 0.0, terms: float = 0.0,
     named = {f"a.{key}": np.asarray(value, np.float32) for key, value in tensors.items()}
     named["t.threshold"] = np.array([t], np.float32)
     program = Program((1, 1, 1), (*ops, Threshold("t")), named)
-    found = near_threshold(program, 0, len(program.ops), torch.full((1, 1, 1, 1), fed), 0.0,
-                           {"a": np.array([terms])}, drift)  # fmt: skip
+    found = possible_levels(program, 0, len(program.ops), torch.full((1, 1, 1, 1), fed), 0.0,
+                            {"a": np.array([terms])}, drift).open  # fmt: skip
     return bool(found.item())
 
 
@@ -63,10 +64,59 @@ def test_rows(got: bool, expected: bool) -> None:
 
 
 def test_a_sign_cuts_at_zero_and_pools_behind_it_collect() -> None:
-    x = torch.tensor([[[[-0.1, 3.0], [2.0, 2.0]]]])
-    program = Program((1, 2, 2), (Sign(), MaxPool((1, 2)), Flatten()), {})
-    found = near_threshold(program, 0, 3, x, 0.0, {}, drift=0.2)
-    assert found.tolist() == [[True, False]]
+    """A window is open if its largest bit is: another that is +1 for certain closes it."""
+    x = torch.tensor([[[[-0.1, -3.0], [2.0, 2.0], [-0.1, 3.0]]]])
+    program = Program((1, 3, 2), (Sign(), MaxPool((1, 2)), Flatten()), {})
+    found = possible_levels(program, 0, 3, x, 0.0, {}, drift=0.2)
+    assert found.open.tolist() == [[True, False, False]]
+
+
+def levels_of(fed: float, drift: float, *, flip: bool = False) -> tuple[int, int]:
+    """The least and the most level of thresholds 0, 1 and 4 for a float."""
+    rows = np.array([[0], [1], [4]], np.float32)
+    tensors = {"t.threshold": rows[::-1].copy() if flip else rows}
+    if flip:
+        tensors["t.flip"] = np.array([1], np.uint8)
+    program = Program((1,), (Threshold("t", 2),), tensors)
+    found = possible_levels(program, 0, 1, torch.full((1, 1), fed), 0.0, {}, drift)
+    assert found.open.item() is (found.least != found.most).item()
+    return found.least.item(), found.most.item()
+
+
+def test_levels_that_an_interval_leaves() -> None:
+    assert levels_of(2, 0.5) == (2, 2)
+    assert levels_of(1, 0) == (2, 2)
+    assert levels_of(1, 0.1) == (1, 2)
+    assert levels_of(2, 1.5) == (1, 2)
+    assert levels_of(2, 9) == (0, 3)
+    # In a flipped channel a smaller float is a higher level.
+    assert levels_of(2, 0.5, flip=True) == (1, 1)
+    assert levels_of(1, 0, flip=True) == (2, 2)
+    assert levels_of(1, 0.1, flip=True) == (1, 2)
+    assert levels_of(-1, 1.5, flip=True) == (2, 3)
+
+
+def test_only_levels_within_are_allowed() -> None:
+    found = Possible(np.array([1, 1, 2]), np.array([3, 1, 2]))
+    assert found.allows(np.array([2, 0, 2])).tolist() == [True, False, True]
+    assert found.allows(np.array([4, 1, 3])).tolist() == [False, True, False]
+
+
+def test_cells_are_read_as_integers_or_through_their_table() -> None:
+    rows = np.array([[0.5], [1.5], [2.5]], np.float32)
+    for table in (False, True):
+        ops = [Linear("a", (1, 1), low=-1 if table else 0), Threshold("t")]
+        tensors = {"x.threshold": rows, "a.weight": np.array([[0.1]], np.float32),
+                   "x.levels": np.array([0, 1, 5, 7], np.float32),
+                   "t.threshold": np.array([0.1 * (7 if table else 3)], np.float32)}  # fmt: skip
+        between = [Levels("x")] if table else []
+        if not table:
+            del tensors["x.levels"]
+        program = Program((1,), (Threshold("x", 2), *between, *ops), tensors)
+        stop = len(program.ops)
+        for cell, open_ in ((3.0, True), (2.0, False), (0.0, False)):
+            found = possible_levels(program, 1, stop, torch.full((1, 1), cell), 0.0, {})
+            assert bool(found.open) is open_
 
 
 def test_bits_of_zero_and_one_are_read_as_such() -> None:
@@ -74,20 +124,20 @@ def test_bits_of_zero_and_one_are_read_as_such() -> None:
     tensors = {"a.weight": np.array([[0.1]], np.float32), "t.threshold": np.array([0], np.float32)}
     for low, open_ in ((0, False), (-1, False)):
         program = Program((1,), (Sign(), Linear("a", (1, 1), low=low), Threshold("t")), tensors)
-        found = near_threshold(program, 1, 3, torch.full((1, 1), -1.0), 0.0, {})
-        assert bool(found) is open_
+        found = possible_levels(program, 1, 3, torch.full((1, 1), -1.0), 0.0, {})
+        assert bool(found.open) is open_
     tensors["t.threshold"][0] = -0.1
     for low, open_ in ((0, False), (-1, True)):
         program = Program((1,), (Sign(), Linear("a", (1, 1), low=low), Threshold("t")), tensors)
-        found = near_threshold(program, 1, 3, torch.full((1, 1), -1.0), 0.0, {})
-        assert bool(found) is open_
+        found = possible_levels(program, 1, 3, torch.full((1, 1), -1.0), 0.0, {})
+        assert bool(found.open) is open_
 
 
 def test_exact_sums_leave_nothing_open() -> None:
     tensors = {"a.weight": pack_bits(np.ones(4)), "t.threshold": np.array([2], np.int16)}
     program = Program((4,), (Sign(), Linear("a", (1, 4)), Threshold("t")), tensors)
     fed = torch.tensor([[1.0, 1, 1, -1]])
-    assert not near_threshold(program, 1, 3, fed, 0.0, {}).any()
+    assert not possible_levels(program, 1, 3, fed, 0.0, {}).open.any()
 
 
 def test_gain_and_cancellation() -> None:

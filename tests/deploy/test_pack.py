@@ -172,13 +172,13 @@ class AlwaysDropping(nn.Module):
         return F.dropout(self.layer(x), 0.5)
 
 
-class HalfSign(nn.Module):
+class UpAndDown(nn.Module):
     levels: tuple[float, ...] = (-1.0, 1.0)
     bits: int = 1
     ste = Identity()
 
     def split(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return torch.where(x > 0.5, 1.0, -1.0), None
+        return torch.where((x > 0.5) & (x < 5), 1.0, -1.0), None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.split(x)[0]
@@ -226,7 +226,7 @@ REFUSED = [
      r"1 \(ReLU\) has no packed form.*remove it"),
     (lambda: nn.Sequential(binary(4, 3), nn.GELU()), SMALL, r"1 \(GELU\) has no packed form"),
     (lambda: nn.Sequential(binary(4, 3), signs(), nn.BatchNorm1d(3)), SMALL,
-     "2 is a batch norm behind a sign"),
+     "2 is a batch norm behind a quantizer"),
     (lambda: nn.Sequential(binary(4, 3), weights("tensor"), binary(3, 2)), SMALL,
      "1 has a scale that depends on the data"),
     (lambda: nn.Sequential(Linear(4, 3, input_quantizer=weights("tensor"))), SMALL,
@@ -245,8 +245,8 @@ REFUSED = [
     (with_nan, SMALL, "1.weight holds NaN or infinity"),
     (between_norms, X, "2 pools ahead of what becomes a threshold, and 1 has negative weights"),
     (AlwaysDropping, SMALL, "dropout calls F.dropout with training=True"),
-    (lambda: nn.Sequential(binary(4, 3), HalfSign(), binary(3, 2)), SMALL,
-     r"1 \(HalfSign\) cuts elsewhere than at 0"),
+    (lambda: nn.Sequential(binary(4, 3), UpAndDown(), binary(3, 2)), SMALL,
+     r"1 \(UpAndDown\) is no rising staircase onto its levels \(-1.0, 1.0\)"),
     (lambda: nn.Sequential(nn.LazyLinear(3)), SMALL, "parameters exist and can be copied"),
     (lambda: nn.Sequential(binary(4, 3)).to("meta"), SMALL, "off the meta device"),
     (TwoInputs, SMALL, r"one input, got \['x', 'y'\]"),

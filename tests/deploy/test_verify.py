@@ -32,6 +32,23 @@ def test_random_networks_differ_in_no_bit(
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@given(networks(low_bits=True))
+def test_random_networks_of_several_bits_differ_in_no_level(
+    tmp_path_factory: pytest.TempPathFactory, network: tuple[nn.Sequential, torch.Tensor]
+) -> None:
+    net, x = network
+    path = tmp_path_factory.mktemp("net") / "net.cgrad"
+    deploy.pack(net, x, path)
+    report = deploy.verify(net, path, x, target="numpy")
+    assert report.differing_bits == 0
+    assert report.logits_error <= 1e-5
+    with torch.no_grad():
+        expected = net.eval()(x).numpy()
+    found = runtime.load(path, target="numpy")(x.numpy())
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(float_tails(), st.data())
 def test_random_float_tails_agree_on_every_target(
     tmp_path_factory: pytest.TempPathFactory,

@@ -18,9 +18,10 @@ from torch.nn import functional as F
 from coarsegrad import deploy, models
 from coarsegrad.errors import InputError
 from coarsegrad.inspect import Counts, Summary, summary
-from coarsegrad.nn import Conv2d, Linear
+from coarsegrad.nn import Conv2d, Linear, NormalizedBatchNorm
 from coarsegrad.packed import Conv, runs_on_bits
 from coarsegrad.packed import Linear as PackedLinear
+from coarsegrad.quantizers import QuantReLU, precision
 from coarsegrad.runtime.native import build
 from coarsegrad.runtime.targets import native_module
 from nets import networks, randomise_norms, signs, weights
@@ -52,7 +53,7 @@ def test_the_models_are_found() -> None:
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(networks())
+@given(networks(low_bits=True))
 def test_random_networks_have_the_files_size_to_the_byte(
     tmp_path_factory: pytest.TempPathFactory, network: tuple[nn.Sequential, torch.Tensor]
 ) -> None:
@@ -133,6 +134,63 @@ def test_counts(make, shape: tuple[int, ...], parameters, macs, samples: int) ->
     found = summary(net, torch.zeros(samples, *shape))
     assert found.parameters == parameters
     assert found.macs == macs
+
+
+def several_bits(inputs: QuantReLU, name: str) -> nn.Sequential:
+    kinds = precision(name)
+    return nn.Sequential(
+        Conv2d(1, 16, 3, bias=False),
+        NormalizedBatchNorm(16),
+        Conv2d(16, 8, 3, bias=False, input_quantizer=inputs, weight_quantizer=kinds.weights),
+        nn.Flatten(),
+        Linear(8 * 16, 4, input_quantizer=inputs, weight_quantizer=kinds.weights),
+    )
+
+
+BY_PRECISION = [
+    ("W1A2", "bits", Counts(9 * 128 + 512, 0, 144 + 4)),
+    ("W2A4", "bits", Counts(0, 9 * 128 + 512, 144 + 4)),
+    ("W4A4", "float", Counts(0, 9 * 128 + 512, 144 + 4)),
+    ("W32A2", "float", Counts(0, 0, 144 + 9 * 128 + 512 + 4)),
+]
+
+
+@pytest.mark.parametrize(("name", "kernel", "parameters"), BY_PRECISION)
+def test_several_bits(name: str, kernel: str, parameters: Counts, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, x = several_bits(precision(name).inputs, name), torch.rand(3, 1, 8, 8)
+    deploy.pack(net, x, tmp_path / "net.cgrad")
+    found = summary(net, x)
+    check_sum(found, (tmp_path / "net.cgrad").stat().st_size)
+    assert found.parameters == parameters
+    assert [row.kernel for row in found.rows if row.kernel] == ["float", kernel, kernel]
+    inner, outer = 8 * 16 * 9 * 16 + 512, 16 * 36 * 9
+    assert found.macs_by_precision == {name: inner, "W32A32": outer}
+    assert [row.precision for row in found.rows if row.precision] == ["W32A32", name, name]
+    shares = f"{name} {inner:,} ({inner / (inner + outer):.1%}), W32A32 {outer:,}"
+    assert f"MACs of a sample: {shares}" in str(found)
+    assert max(map(len, str(found).splitlines())) <= 80
+    told = json.loads(json.dumps(found.to_dict()))
+    assert told["macs_by_precision"] == {name: inner, "W32A32": outer}
+    assert told["rows"][2]["precision"] == name
+
+
+def test_what_a_layers_own_quantizer_needs_stands_in_the_layers_row(tmp_path: Path) -> None:
+    """Thresholds of the input image, and tables of levels that are no integers."""
+    torch.manual_seed(0)
+    first = Conv2d(1, 16, 3, bias=False, input_quantizer=QuantReLU(3), weight_quantizer=weights(
+        "none"))  # fmt: skip
+    net = several_bits(QuantReLU(2).calibrate(torch.randn(500), "lloyd-max"), "W1A2")
+    net[0], x = first, torch.rand(3, 1, 8, 8)
+    deploy.pack(net, x, tmp_path / "net.cgrad")
+    found = summary(net, x)
+    check_sum(found, (tmp_path / "net.cgrad").stat().st_size)
+    rows = {row.name: row for row in found.rows}
+    assert list(rows) == ["0", "1", "2", "3", "4", "(header)"]
+    assert rows["0"].bytes == 144 // 8 + 7 * 4 + 3 * 16 * 2
+    assert rows["2"].bytes == 9 * 128 // 8 + 3 * 8 * 4 + 4 * 4
+    assert rows["4"].bytes == 512 // 8 + 4 * 4 + 2 * 4 * 4
+    assert [rows[name].kernel for name in "024"] == ["bits", "float", "float"]
 
 
 class Twice(nn.Module):

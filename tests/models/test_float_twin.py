@@ -11,9 +11,9 @@ from torch.nn import functional as F
 
 from coarsegrad import models
 from coarsegrad.models import float_twin
-from coarsegrad.nn import Conv2d, LatentWeight, Linear
+from coarsegrad.nn import Conv2d, LatentWeight, Linear, NormalizedBatchNorm
 from coarsegrad.optim import param_groups
-from coarsegrad.quantizers import Quantizer, Sign
+from coarsegrad.quantizers import DoReFa, Quantizer, QuantReLU, Sign
 
 MODELS: list[tuple[str, dict[str, Any], tuple[int, ...]]] = [
     ("small_cnn", {}, (1, 28, 28)),
@@ -108,6 +108,16 @@ def test_padded_cells(signs: bool, pad: int, cells: int, padding: Any) -> None:
 def test_a_quantizer_alone_is_a_relu() -> None:
     assert torch.equal(one(Sign(), X), F.relu(X))
     assert torch.equal(one(nn.Sequential(nn.Identity(), Sign()), X), F.relu(X))
+
+
+def test_a_quantized_relu_is_a_relu() -> None:
+    inputs = QuantReLU(2)
+    net = nn.Sequential(Linear(4, 3, input_quantizer=inputs, weight_quantizer=DoReFa(4)),
+                        NormalizedBatchNorm(3), inputs)  # fmt: skip
+    twin, x = float_twin(net).eval(), torch.randn(5, 4)
+    assert [type(module) for module in twin] == [nn.Sequential, NormalizedBatchNorm, nn.ReLU]
+    expected = twin[1](F.linear(x.relu(), net[0].weight, net[0].bias)).relu()
+    assert torch.equal(twin(x), expected)
 
 
 def test_a_layer_used_twice_stays_one() -> None:

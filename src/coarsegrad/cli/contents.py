@@ -18,6 +18,7 @@ TENSORS = {
     "linear": ("weight",),
     "threshold": ("threshold", "flip"),
     "affine": ("affine",),
+    "levels": ("levels",),
 }
 
 
@@ -27,9 +28,9 @@ class OpRow:
 
     Attributes:
         op: kind, with its name if it has one.
-        makes: ``"bits"``, ``"sums"`` or ``"floats"``.
+        makes: ``"bits"``, ``"2-bit"`` to ``"8-bit"``, ``"sums"`` or ``"floats"``.
         shape: of one sample's value.
-        input_bits: bits of a number that enters, 1 or 32.
+        input_bits: bits of a number that enters, 1 to 8 or 32.
         weight_bits: stored bits a weight; None without weights.
         macs: multiply-accumulates a sample.
         bytes: of its tensors in the file.
@@ -99,13 +100,13 @@ def _row(program: Program, index: int) -> OpRow:
     if isinstance(op, (Conv, Linear)):
         count = math.prod(op.shape)
         macs = math.prod(after.shape) * math.prod(op.shape[1:])
-        # Two planes of bits hold -1, 0 and +1.
+        # Two planes of bits hold -1, 0 and +1, B rows the digits of more levels.
         weight_bits = 32 if tensors[0].dtype == np.float32 else tensors[0].nbytes // -(-count // 8)
     return OpRow(
         op=op.op if name is None else f"{op.op} {name}",
-        makes=after.kind,
+        makes=f"{after.bits}-bit" if after.bits > 1 else after.kind,
         shape=after.shape,
-        input_bits=1 if before.kind == "bits" else 32,
+        input_bits=before.bits if before.kind == "bits" else 32,
         weight_bits=weight_bits,
         macs=macs,
         bytes=sum(tensor.nbytes for tensor in tensors),

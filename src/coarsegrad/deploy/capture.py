@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from coarsegrad.deploy.steps import Step, known_kind, name_of, out_of_place, steps_of
 from coarsegrad.errors import PackError
-from coarsegrad.nn import LatentWeight
+from coarsegrad.nn import LatentWeight, NormalizedBatchNorm
 from coarsegrad.quantizers import Quantizer
 
 
@@ -33,7 +33,7 @@ class Chain:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        is_ours = isinstance(m, (LatentWeight, Quantizer))
+        is_ours = isinstance(m, (LatentWeight, Quantizer, NormalizedBatchNorm))
         return is_ours or super().is_leaf_module(m, module_qualified_name)
 
 

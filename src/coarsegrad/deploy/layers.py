@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from numpy.typing import NDArray
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from coarsegrad.deploy.fold import Tail
 from coarsegrad.errors import PackError
-from coarsegrad.nn import Conv2d, LatentWeight
-from coarsegrad.packed import AvgPool, Conv, MaxPool, pack_bits, pack_ternary
+from coarsegrad.nn import Conv2d, LatentWeight, NormalizedBatchNorm
+from coarsegrad.packed import AvgPool, Conv, Linear, MaxPool, pack_bits, pack_digits, pack_ternary
 
 
 def weight_of(module: nn.Module) -> Tensor:
@@ -20,25 +20,51 @@ def weight_of(module: nn.Module) -> Tensor:
     return module.weight.detach()
 
 
-def stored_weight(module: nn.Module, name: str) -> NDArray[Any]:
-    """Return the weights as a packed file holds them: bits, two planes, or float32.
+class Stored(NamedTuple):
+    """Weights as a packed file holds them, and the keys that say so."""
+
+    array: NDArray[Any]
+    bits: int | None = None
+    odd: bool = False
+
+
+def stored_weight(module: nn.Module, name: str) -> Stored:
+    """Return a layer's weights: bits, two planes, binary digits, or float32.
 
     Raises:
-        PackError: quantized weights on other levels than -1, 0 and +1.
+        PackError: quantized weights on levels that are no integers of up to 8 bits.
     """
     weight = weight_of(module)
     quantizer = module.weight_quantizer if isinstance(module, LatentWeight) else None
     if quantizer is None:
-        return weight.numpy().copy()
+        return Stored(weight.numpy().copy())
     allowed = set(quantizer.levels)
-    if not allowed <= {-1.0, 0.0, 1.0}:
+    bits, odd = _digits_of(allowed)
+    if not 1 <= bits <= 8:
         raise PackError(
-            f"{name} has weights of the levels {tuple(quantizer.levels)}; packed weights need "
-            "(-1, 1), (-1, 0, 1) or float"
+            f"{name} has weights of the levels {_listed(quantizer.levels)}; packed weights need "
+            "(-1, 1), (-1, 0, 1), integers in -127 .. 127, odd ones in -255 .. 255, or float"
         )
     with torch.no_grad():
         levels = quantizer.split(weight)[0].numpy()
-    return pack_ternary(levels) if 0.0 in allowed else pack_bits(levels)
+    if allowed <= {-1.0, 0.0, 1.0}:
+        return Stored(pack_ternary(levels) if 0.0 in allowed else pack_bits(levels))
+    return Stored(pack_digits(levels, bits, odd=odd), bits, odd)
+
+
+def _digits_of(levels: set[float]) -> tuple[int, bool]:
+    """Return how many binary digits hold these levels, and whether as odd numbers; 0: none do."""
+    if not all(level.is_integer() for level in levels):
+        return 0, False
+    largest = int(max(map(abs, levels)))
+    if all(level % 2 == 1 for level in levels):
+        return largest.bit_length(), True
+    return largest.bit_length() + 1, False
+
+
+def _listed(levels: tuple[float, ...]) -> str:
+    shown = tuple(levels) if len(levels) <= 4 else (*levels[:2], "..", levels[-1])
+    return "(" + ", ".join(map(str, shown)) + ")"
 
 
 def scales_of(module: nn.Module) -> list[Tensor]:
@@ -73,7 +99,13 @@ def affine_of(module: nn.Module) -> Tail:
     return tail
 
 
-def conv_op(module: nn.Conv2d, name: str, low: int) -> Conv:
+def linear_op(module: nn.Module, name: str, low: int, weights: Stored) -> Linear:
+    """Return the op of a dense layer."""
+    out, features = weight_of(module).shape
+    return Linear(name, (int(out), int(features)), low, weights.bits, weights.odd)
+
+
+def conv_op(module: nn.Conv2d, name: str, low: int, weights: Stored) -> Conv:
     """Return the op of a convolution.
 
     Raises:
@@ -95,6 +127,8 @@ def conv_op(module: nn.Conv2d, name: str, low: int) -> Conv:
         groups=module.groups,
         pad=int(module.pad_value) if isinstance(module, Conv2d) else 0,
         low=low,
+        bits=weights.bits,
+        odd=weights.odd,
     )
 
 
@@ -123,7 +157,7 @@ def pool_op(module: nn.Module, name: str) -> MaxPool | AvgPool:
 
 def norm_terms(module: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
     """Return a batch norm's float64 (slope, shift, sum of the sizes that the shift is made of)."""
-    assert isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))
+    assert isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d, NormalizedBatchNorm))
     assert module.running_var is not None
     assert module.running_mean is not None
     a = (module.running_var.double() + module.eps).rsqrt()

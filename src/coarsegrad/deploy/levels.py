@@ -1,9 +1,10 @@
-"""What a quantizer's two levels are, found by asking it: bits stand for -1 or 0, and for 1."""
+"""What a quantizer's levels are, found by asking it, and which packed bits stand for them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import final
 
 import torch
@@ -12,86 +13,116 @@ from torch import Tensor
 from coarsegrad.errors import PackError
 from coarsegrad.quantizers import Quantizer
 
-# Maps numbers to whether they become the upper of two levels.
-Upper = Callable[[Tensor], Tensor]
+# Maps numbers to which level they become, counted from the lowest: int64, 0 .. 2^bits - 1.
+Digits = Callable[[Tensor], Tensor]
 
-_PROBE = (-2.0, -0.6, -1e-30, -0.0, 0.0, 1e-30, 0.6, 2.0)
+_SIZES = (0.0, 1e-30, 1e-6, 1e-3, 0.03, 0.3, 0.6, 1.0, 2.0, 8.0, 64.0, 1e3, 1e6)
+_PROBE = (*(-size for size in reversed(_SIZES)), *_SIZES)
+_MOST_BITS = 8
 
 
 @final
 @dataclass(frozen=True)
 class Levels:
-    """Two levels, ``low * scale`` and ``scale``, and the numbers that become the upper one.
+    """What the cells of a packed value stand for, and the numbers that become each of them.
 
     Attributes:
         name: where the quantizer is.
-        low: -1.0 or 0.0.
-        scale: a constant, 1.0 where the quantizer has none.
-        upper: True for the numbers above 0, and for 0 as the quantizer has it.
+        bits: of a cell, which is one of 2^bits levels.
+        table: the levels as ``split`` has them, without the scale; float32, (2^bits,).
+        low: what the lowest level is to a layer: -1.0, or 0.0; None where the levels are not
+            (-1, 1) or 0, 1, .., so that layers need them as floats.
+        scale: a constant that multiplies the levels; 1.0 where the quantizer has none.
+        digits: the level that numbers become.
     """
 
     name: str
-    low: float
+    bits: int
+    table: Tensor
+    low: float | None
     scale: float
-    upper: Upper
+    digits: Digits
 
     @property
-    def zero_is_upper(self) -> bool:
-        """Whether 0 becomes the upper level."""
-        return bool(self.upper(torch.zeros(1, 1)))
+    def values(self) -> Tensor:
+        """What the quantizer alone returns: its levels times its scale, float32 (2^bits,)."""
+        return self.table * self.scale
+
+    @property
+    def cuts_as_a_sign(self) -> bool:
+        """Whether all below 0 becomes the lower of two levels, and 0 and all above the upper."""
+        probe = torch.tensor([_PROBE])
+        return self.bits == 1 and torch.equal(self.digits(probe), (probe >= 0).long())
+
+    @property
+    def zero_is_highest(self) -> bool:
+        """Whether 0 and all above becomes one level, so that a ReLU ahead leaves nothing else."""
+        return int(self.digits(torch.zeros(1, 1))) == len(self.table) - 1
 
     @property
     def is_sign(self) -> bool:
         """Whether the levels are -1 and +1."""
-        return (self.low, self.scale) == (-1.0, 1.0)
+        return (self.bits, self.low, self.scale) == (1, -1.0, 1.0)
 
     def reached(self, value: Tensor) -> Tensor:
-        """Return where ``value``, which holds the two levels alone, holds the upper one."""
-        return value > (self.low + 1) * self.scale / 2
+        """Return the levels, counted from the lowest, of ``value``, which holds them alone."""
+        return torch.bucketize(value.contiguous(), (self.values[1:] + self.values[:-1]) / 2)
 
     def through(self, behind: Levels) -> Levels:
-        """Return the levels after another quantizer, which must keep the two apart.
+        """Return the levels after another quantizer, which must not exchange or merge all of them.
 
         Raises:
-            PackError: it makes one level of both, or exchanges them.
+            PackError: it makes one level of all, or reverses them.
         """
-        kept = behind.upper(torch.tensor([[self.low * self.scale, self.scale]]))[0].tolist()
-        if kept != [False, True]:
+        kept = behind.digits(self.values[None])[0]
+        if kept[0] >= kept[-1]:
+            listed = " and ".join(f"{value:g}" for value in self.values[[0, -1]].tolist())
+            count = "two" if self.bits == 1 else f"{len(self.values)}"
             raise PackError(
-                f"{behind.name} makes {'one level' if kept[0] == kept[1] else 'the reverse'} of "
-                f"the two levels {self.low * self.scale:g} and {self.scale:g} of {self.name}; "
-                "remove one of the two quantizers"
+                f"{behind.name} makes {'one level' if kept[0] == kept[-1] else 'the reverse'} of "
+                f"the {count} levels {listed} of {self.name}; remove one of the two quantizers"
             )
-        return Levels(behind.name, behind.low, behind.scale, self.upper)
+        return Levels(
+            behind.name, behind.bits, behind.table, behind.low, behind.scale,
+            lambda x: kept[self.digits(x)],
+        )  # fmt: skip
 
 
 def levels_of(quantizer: object, name: str) -> Levels:
     """Return the levels of a quantizer of activations.
 
     Raises:
-        PackError: its levels are not (-1, 1) or (0, 1), it cuts elsewhere than at 0, or its
-            scale depends on the data.
+        PackError: it has not 2, 4, .. or 256 rising levels, is not monotone, or its scale or
+            levels depend on the data.
     """
     assert isinstance(quantizer, Quantizer)
-    levels = tuple(quantizer.levels)
-    if levels not in ((-1.0, 1.0), (0.0, 1.0)):
+    levels = tuple(float(level) for level in quantizer.levels)
+    bits = (len(levels) - 1).bit_length()
+    rises = all(below < above for below, above in pairwise(levels))
+    if not (1 <= bits <= _MOST_BITS and len(levels) == 2**bits and rises):
         raise PackError(
-            f"{name} has the levels {levels}; packed activations need (-1, 1) or (0, 1): use "
-            "Sign or Heaviside"
+            f"{name} has the levels {_listed(levels)}; packed activations need 2, 4, 8, .. or 256 "
+            "rising levels: use Sign, Heaviside or QuantReLU"
         )
+    known = torch.tensor(levels)
+    middles = (known[1:] + known[:-1]) / 2
+
+    def digits(x: Tensor) -> Tensor:
+        return torch.bucketize(_split(quantizer, x)[0].contiguous(), middles)
+
     probe = torch.tensor([_PROBE])
-    found, scale = _split(quantizer, probe)
-    low, high = (torch.where(probe < 0, levels[0], level) for level in levels)
-    low, high = torch.where(probe > 0, levels[1], low), torch.where(probe > 0, levels[1], high)
-    if not (torch.equal(found, low) or torch.equal(found, high)):
+    found, scale, table = digits(probe), _constant(quantizer, name), known
+    integers = levels in ((-1.0, 1.0), tuple(map(float, range(len(levels)))))
+    if not integers:
+        # A level that is no integer may be off by a rounding from what is stated: ask for it.
+        table = _split(quantizer, known[None] * scale)[0][0]
+    on_levels = torch.equal(table[found], _split(quantizer, probe)[0])
+    if not on_levels or bool((found.diff() < 0).any()) or bool((table.diff() <= 0).any()):
         raise PackError(
-            f"{name} ({type(quantizer).__name__}) cuts elsewhere than at 0; packed activations "
-            "are cut there: move the cut into the batch norm before it"
+            f"{name} ({type(quantizer).__name__}) is no rising staircase onto its levels "
+            f"{_listed(levels)}, as packed activations are; use Sign, Heaviside or QuantReLU"
         )
-    return Levels(
-        name, levels[0], _constant(quantizer, scale, name),
-        lambda x: _split(quantizer, x)[0] == levels[1],
-    )  # fmt: skip
+    return Levels(name, bits, table, levels[0] if integers else None, scale, digits)
 
 
 def _split(quantizer: Quantizer, x: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -99,14 +130,21 @@ def _split(quantizer: Quantizer, x: Tensor) -> tuple[Tensor, Tensor | None]:
         return quantizer.split(x)
 
 
-def _constant(quantizer: Quantizer, scale: Tensor | None, name: str) -> float:
+def _constant(quantizer: Quantizer, name: str) -> float:
     """Return the scale if it is one number for all inputs."""
-    if scale is None:
+    probe = torch.tensor([_PROBE])
+    scale, other = (_split(quantizer, x)[1] for x in (probe, 0.5 * probe[:, 3:].flip(1)))
+    if scale is None and other is None:
         return 1.0
-    other = _split(quantizer, 3 * torch.tensor([_PROBE]).flip(1))[1]
-    if scale.numel() != 1 or other is None or not torch.equal(scale, other):
+    if scale is None or other is None or scale.numel() != 1 or not torch.equal(scale, other):
         raise PackError(
             f"{name} has a scale that depends on the data, which no packed file can hold; "
             "use scale='none', the batch norm that follows absorbs it, or scale='learned'"
         )
     return float(scale)
+
+
+def _listed(levels: tuple[float, ...]) -> str:
+    if len(levels) <= 4:
+        return str(levels)
+    return f"({levels[0]:g}, {levels[1]:g}, .., {levels[-1]:g})"

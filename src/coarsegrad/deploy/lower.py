@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,16 +18,28 @@ from coarsegrad.deploy.layers import (
     affine_of,
     conv_op,
     layer_terms,
+    linear_op,
     norm_terms,
     pool_op,
     scales_of,
     stored_weight,
-    weight_of,
 )
 from coarsegrad.deploy.segments import Segment
 from coarsegrad.deploy.steps import Step
 from coarsegrad.errors import PackError
-from coarsegrad.packed import Affine, Flatten, Linear, Op, Relu, Sign, Threshold
+from coarsegrad.packed import (
+    Affine,
+    Conv,
+    Flatten,
+    Levels,
+    Linear,
+    Op,
+    Relu,
+    Sign,
+    Threshold,
+    largest_sum,
+)
+from coarsegrad.packed.program import MAX_EXACT_SUM
 
 
 @dataclass
@@ -47,10 +58,10 @@ class Lowering:
     def segment(self, segment: Segment) -> tuple[int, int]:
         """Append one segment; return the range of its ops."""
         start = len(self.ops)
+        if segment.table is not None:
+            self._unpack(segment, segment.table)
         if segment.head is not None:
             self._head(segment.head, segment)
-        elif segment.fed is not None:
-            self._unpack(segment)
         if segment.bits is not None:
             self._to_bits(segment)
         else:
@@ -60,28 +71,31 @@ class Lowering:
     def _head(self, head: Step, segment: Segment) -> None:
         module = head.module
         stored = stored_weight(module, head.name)
-        self.tensors[f"{head.name}.weight"] = stored
-        low = -1 if segment.fed is None else int(segment.fed.stand_for.low)
+        self.tensors[f"{head.name}.weight"] = stored.array
+        low = segment.fed.levels.low if self._reads_bits(segment) and segment.fed else -1
+        assert low is not None
         if isinstance(module, nn.Conv2d):
-            self.ops.append(conv_op(module, head.name, low))
+            self.ops.append(conv_op(module, head.name, int(low), stored))
             return
         rank = self.recorded[segment.source].dim()
         if rank != 2:
             raise PackError(
                 f"{head.name} is a dense layer on {rank - 1}-dimensional samples; flatten first"
             )
-        out, features = weight_of(module).shape
-        self.ops.append(Linear(head.name, (int(out), int(features)), low=low))
+        self.ops.append(linear_op(module, head.name, int(low), stored))
 
-    def _unpack(self, segment: Segment) -> None:
-        """Make floats of bits that stand for other numbers than -1 and +1."""
+    def _unpack(self, segment: Segment, table: Tensor) -> None:
+        """Make floats of cells."""
         assert segment.fed is not None
-        levels = segment.fed.stand_for
-        if levels.is_sign:
+        levels = segment.fed.levels
+        if levels.bits == 1 and levels.low is not None:
+            channels = self.recorded[segment.source].shape[1]
+            half = np.array([[1 - levels.low], [1 + levels.low]]) / 2
+            name = segment.name if segment.head is None else levels.name
+            self._add_affine(name, np.repeat(levels.scale * half, channels, 1))
             return
-        channels = self.recorded[segment.source].shape[1]
-        half = np.array([[1 - levels.low], [1 + levels.low]]) / 2
-        self._add_affine(segment.name, np.repeat(levels.scale * half, channels, 1))
+        self.ops.append(Levels(levels.name))
+        self.tensors[f"{levels.name}.levels"] = table.numpy()
 
     def _to_bits(self, segment: Segment) -> None:
         """Append floats up to the last average, then the threshold amid pools and a flattening.
@@ -99,8 +113,7 @@ class Lowering:
             head, node, steps = None, steps[averaged - 1].node, steps[averaged:]
         tail = _behind_last(steps, "norm", "relu")
         folded, rest = steps[:tail], steps[tail:]
-        cut = segment.bits.cut
-        if head is None and not folded and cut.zero_is_upper:
+        if head is None and not folded and segment.bits.levels.cuts_as_a_sign:
             self._reshape(rest)
             self.ops.append(Sign())
         else:
@@ -115,27 +128,35 @@ class Lowering:
     ) -> None:
         """Append the threshold on the value of ``node``, behind which ``folded`` come."""
         assert segment.bits is not None
-        cut = segment.bits.cut
+        levels = segment.bits.levels
         tails = [] if head is None else [affine_of(head.module)]
         tails += [step.module for step in folded if step.kind != "pool"]
         first = head or next(iter(folded), None)
-        name = cut.name if first is None else first.name
+        name = levels.name if first is None else first.name
         shape = self._trial_shape(folded, node)
-        if head is not None and self._is_exact(segment):
-            largest = math.prod(weight_of(head.module).shape[1:])
-            found = integer_thresholds(_compose(tails), shape, largest, name, cut.upper)
+        count, tail = len(levels.table), _compose(tails)
+        largest = None if head is None else self._largest_sum(segment)
+        if largest is None:
+            found = float_thresholds(tail, shape, levels.digits, count)
         else:
-            found = float_thresholds(_compose(tails), shape, cut.upper)
-        self.ops.append(Threshold(name))
-        self.tensors[f"{name}.threshold"] = found.t
+            found = integer_thresholds(tail, shape, largest, name, levels.digits, count)
+        self.ops.append(Threshold(name, levels.bits))
+        self.tensors[f"{name}.threshold"] = found.t[0] if levels.bits == 1 else found.t
         if found.flip.any():
             self.tensors[f"{name}.flip"] = np.packbits(found.flip, bitorder="little")
 
-    def _is_exact(self, segment: Segment) -> bool:
-        """Whether the layer's sums are integers: bits times packed weights."""
-        assert segment.head is not None
-        stored = self.tensors[f"{segment.head.name}.weight"]
-        return segment.fed is not None and stored.dtype == np.uint8
+    def _reads_bits(self, segment: Segment) -> bool:
+        """Whether the layer reads cells as the integers they are."""
+        return segment.fed is not None and segment.table is None
+
+    def _largest_sum(self, segment: Segment) -> int | None:
+        """Return the most that the layer's integer sums reach, or None for float sums."""
+        op = next(op for op in reversed(self.ops) if isinstance(op, (Conv, Linear)))
+        packed = self.tensors[f"{op.name}.weight"].dtype == np.uint8
+        if segment.fed is None or not packed or not self._reads_bits(segment):
+            return None
+        largest = largest_sum(op, self.tensors, 2**segment.fed.levels.bits - 1)
+        return largest if largest <= MAX_EXACT_SUM else None
 
     def _trial_shape(self, folded: tuple[Step, ...], node: fx.Node) -> tuple[int, ...]:
         flat = next((i for i, step in enumerate(folded) if step.kind == "flatten"), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,12 +16,14 @@ from coarsegrad.packed import (
     AvgPool,
     Conv,
     Flatten,
+    Levels,
     Linear,
     MaxPool,
     Program,
     Relu,
     Sign,
     Threshold,
+    unpack_bits,
     unpack_weights,
 )
 
@@ -61,37 +63,87 @@ def gain(program: Program, start: int, stop: int) -> float:
     return most
 
 
-def near_threshold(
+class Possible(NamedTuple):
+    """The least and the most level that rounding leaves a cell, counted from 0; int64 arrays."""
+
+    least: NDArray[np.int64]
+    most: NDArray[np.int64]
+
+    @property
+    def open(self) -> NDArray[np.bool_]:
+        """Where rounding may decide the level."""
+        differs: NDArray[np.bool_] = self.least != self.most
+        return differs
+
+    def allows(self, levels: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return where ``levels`` are among the possible ones."""
+        allowed: NDArray[np.bool_] = (self.least <= levels) & (levels <= self.most)
+        return allowed
+
+
+def possible_levels(
     program: Program, start: int, stop: int, fed: Tensor, bias: Tensor | float, terms: Terms,
     drift: float = 0.0,
-) -> NDArray[np.bool_]:  # fmt: skip
-    """Return where rounding may decide the bit: an interval around the float holds the threshold.
+) -> Possible:  # fmt: skip
+    """Return which levels rounding may lead to: an interval around the float holds the thresholds.
 
-    The interval goes through all that is ahead of the threshold; behind it, a pooled bit is near
-    if any bit of its window is.
+    The interval goes through all that is ahead of the threshold; behind it, levels are pooled as
+    the file has them.
 
     Args:
         program: the packed network.
         start: the first op.
         stop: the op behind the last.
-        fed: the value ahead of op ``start``; -1 and +1 where it is bits.
+        fed: the value ahead of op ``start``; -1 and +1, or 0, 1, .. where it is bits.
         bias: |bias| of a layer whose torch twin starts its float sum from it, per channel.
         terms: as in ``cancelled``.
         drift: how far the value ahead of op ``start`` may be from ``fed``.
     """
     low, high = fed.double() - drift, fed.double() + drift
-    near: Tensor | None = None
+    found = False
     for i in range(start, stop):
         op = program.ops[i]
         if isinstance(op, (Threshold, Sign)):
-            t = torch.zeros(1) if isinstance(op, Sign) else _numbers(program, op.name, low)
-            near = (low <= t) & (t <= high) & (low != high)
-        elif near is not None:
-            near = _behind(op, near)
+            low, high = _levels(program, op, low, high)
+            found = True
+        elif found:
+            low, high = (_behind(op, x) for x in (low, high))
         else:
             low, high = _through(program, i, low, high, bias, terms)
-    result = torch.zeros_like(low, dtype=torch.bool) if near is None else near
-    return result.numpy()
+    if not found:
+        low = high = torch.zeros_like(low)
+    return Possible(low.long().numpy(), high.long().numpy())
+
+
+def _levels(
+    program: Program, op: Threshold | Sign, low: Tensor, high: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the least and most level, as float64, of anything in the interval.
+
+    A threshold at either end is within; where the ends are one number, nothing is open.
+    """
+    channels = low.shape[1]
+    rows, flip = np.zeros((1, channels)), None
+    if isinstance(op, Threshold):
+        rows = np.atleast_2d(program.tensors[f"{op.name}.threshold"].astype(np.float64))
+        flip = program.tensors.get(f"{op.name}.flip")
+    falls = torch.zeros(channels, 1, dtype=torch.bool)
+    if flip is not None:
+        falls = torch.from_numpy(unpack_bits(flip, channels) < 0)[:, None]
+    t = torch.from_numpy(np.sort(rows, 0).T.copy())
+    below = torch.searchsorted(t, _by_channel(low))
+    up_to = torch.searchsorted(t, _by_channel(high), right=True)
+    most = torch.where(falls, len(rows) - below, up_to)
+    least = torch.where(falls, len(rows) - up_to, below)
+    least = torch.where(_by_channel(low == high), most, least)
+    like = low.transpose(0, 1)
+    least, most = (x.reshape(like.shape).transpose(0, 1).double() for x in (least, most))
+    return least, most
+
+
+def _by_channel(x: Tensor) -> Tensor:
+    """Return (C, all else) of (N, C, ...)."""
+    return x.transpose(0, 1).reshape(x.shape[1], -1).contiguous()
 
 
 def _through(
@@ -101,10 +153,14 @@ def _through(
     op = program.ops[i]
     match op:
         case Conv() | Linear():
-            if op.low == 0:
+            if op.low == 0 and program.values[i].bits == 1:
                 low, high = (low + 1) / 2, (high + 1) / 2
             exact = program.values[i + 1].exact
             return _layer(op, low, high, program, 0.0 if exact else MARGIN, bias)
+        case Levels():
+            table = torch.from_numpy(program.tensors[f"{op.name}.levels"]).double()
+            low, high = (x.clamp(min=0).long() for x in (low, high))
+            return table[low], table[high]
         case Affine():
             a, b = torch.from_numpy(program.tensors[f"{op.name}.affine"]).double()
             sizes = torch.from_numpy(np.asarray(terms.get(op.name, np.zeros(1)))) + b.abs()
@@ -124,11 +180,11 @@ def _through(
     raise AssertionError(f"{op.op} makes no floats")
 
 
-def _behind(op: Any, near: Tensor) -> Tensor:
+def _behind(op: Any, levels: Tensor) -> Tensor:
     if isinstance(op, MaxPool):
-        return _pool(op, near.double()) > 0
+        return _pool(op, levels)
     assert isinstance(op, Flatten)
-    return near.flatten(1)
+    return levels.flatten(1)
 
 
 def _layer(
@@ -151,11 +207,6 @@ def _layer(
     if bool((low != high).any()):
         reach = reach + weighted((high - low) / 2, weight.abs(), 0.0)
     return middle - reach, middle + reach
-
-
-def _numbers(program: Program, name: str, like: Tensor) -> Tensor:
-    t = torch.from_numpy(program.tensors[f"{name}.threshold"].astype(np.float64))
-    return _per_channel(t, like)
 
 
 def _per_channel(row: Tensor, like: Tensor) -> Tensor:

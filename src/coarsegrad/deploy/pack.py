@@ -37,14 +37,16 @@ def pack(model: nn.Module, x: Tensor, path: str | Path) -> Program:
     """Write the packed form of ``model`` to ``path`` and return it.
 
     The model is evaluated as in ``model.eval()`` and left as it is. 1-bit and ternary weights
-    become bits, also where a layer's input is float; scale, bias, batch norm, ReLU and sign become
-    one threshold per channel, found so that exact zeros and rounding fall as torch's own modules
-    have them. Where no quantizer follows, batch norm, ReLU and averages stay float32.
+    become bits, integer weights of up to 8 bits binary digits, also where a layer's input is float;
+    scale, bias, batch norm, ReLU and sign become one threshold per channel, 2^b - 1 of them ahead
+    of a quantizer of b bits, found so that exact zeros and rounding fall as torch's own modules
+    have them. Where no quantizer follows, batch norm, ReLU and averages stay float32. Levels with a
+    scale become floats ahead of a layer that has them not from its own ``input_quantizer``.
 
     Args:
         model: a chain of coarsegrad.nn or torch.nn Linear and Conv2d, BatchNorm, ReLU, MaxPool2d,
             AvgPool2d, AdaptiveAvgPool2d or a mean over the plane, Flatten, Sign, Heaviside,
-            Identity, Dropout; float32.
+            QuantReLU, Identity, Dropout; float32.
         x: an example batch, (N, ...) float32; its shape becomes the file's input shape.
         path: the file to write; a partial file never stays under this name.
 

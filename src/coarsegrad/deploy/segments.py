@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx
 
 from coarsegrad.deploy.capture import Chain
-from coarsegrad.deploy.levels import Levels, Upper, levels_of
+from coarsegrad.deploy.levels import Digits, Levels, levels_of
 from coarsegrad.deploy.steps import Step
 from coarsegrad.errors import PackError
 
@@ -17,17 +18,17 @@ from coarsegrad.errors import PackError
 class Bits:
     """How a segment's result becomes bits, and what they stand for to those who read them.
 
-    ``cut`` decides on what torch computes ahead of the first quantizer; ``reached`` reads the same
-    bits off torch's value at the segment's end.
+    ``levels`` decides on what torch computes ahead of the first quantizer; ``reached`` reads the
+    same off torch's value at the segment's end.
     """
 
-    cut: Levels
-    stand_for: Levels
-    reached: Upper
+    levels: Levels
+    reached: Digits
 
-    def signs(self, value: Tensor) -> Tensor:
-        """Return -1 and +1, as a packed file has the bits of torch's ``value``."""
-        return torch.where(self.reached(value), 1.0, -1.0)
+    def cells(self, value: Tensor) -> Tensor:
+        """Return torch's ``value`` as a packed file has it: -1 and +1, or 0, 1, .. of more bits."""
+        found = self.reached(value)
+        return (2 * found - 1 if self.levels.bits == 1 else found).to(torch.float32)
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,30 @@ class Segment:
     fed: Bits | None
 
     def value(self, recorded: dict[fx.Node, Tensor]) -> Tensor:
-        """Return torch's result of the segment: -1 and +1 where it ends on bits."""
+        """Return torch's result of the segment; as cells where it ends on bits."""
         result = recorded[self.output]
-        return result if self.bits is None else self.bits.signs(result)
+        return result if self.bits is None else self.bits.cells(result)
 
     def input(self, recorded: dict[fx.Node, Tensor]) -> Tensor:
-        """Return torch's input of the segment: -1 and +1 where it is fed by bits."""
+        """Return torch's input of the segment; as cells where it is fed by bits."""
         value = recorded[self.source]
-        return value if self.fed is None else self.fed.signs(value)
+        return value if self.fed is None else self.fed.cells(value)
+
+    @property
+    def table(self) -> Tensor | None:
+        """The floats that cells have to become before anything reads them, or None.
+
+        A layer reads integers, whose scale its own quantizer gives it to multiply its output.
+        """
+        if self.fed is None or self.fed.levels.is_sign:
+            return None
+        if self.head is None:
+            return self.fed.levels.values
+        own = getattr(self.head.module, "input_quantizer", None) is not None
+        levels = self.fed.levels
+        if levels.low is not None and (own or levels.scale == 1):
+            return None
+        return levels.table if own else levels.values
 
 
 def segments(chain: Chain) -> list[Segment]:
@@ -79,8 +96,8 @@ def segments(chain: Chain) -> list[Segment]:
         if head is not None or start < stop or segment.bits is not None:
             found.append(segment)
         source, fed = segment.output, segment.bits
-    if fed is not None and not fed.stand_for.is_sign:
-        name = fed.stand_for.name
+    if fed is not None and not fed.levels.is_sign:
+        name = fed.levels.name
         found.append(Segment(name, None, (), None, (), source, source, fed))
     return found
 
@@ -101,16 +118,15 @@ def _segment(
     cut = next((i for i, step in enumerate(tail) if step.kind == "sign"), len(tail))
     before = tuple(tail[:cut])
     after = tuple(step for step in tail[cut:] if step.kind != "sign")
-    for step in after:
-        _check_behind(step)
     bits = _bits(tail, follower)
-    if bits is not None and bits.cut.zero_is_upper:
+    for step, quantizer in _behind_quantizers(tail):
+        _check_behind(step, quantizer)
+    after = tuple(step for step in after if step.kind != "relu")
+    if bits is not None and bits.levels.zero_is_highest:
         _check_relu(before)
     output = tail[-1].node if tail else head.node if head else source
     first = head or next(iter((*before, *after)), None)
     name = "input" if first is None else first.name
-    if head is not None and fed is not None:
-        _check_scale(head, fed.stand_for)
     return Segment(name, head, before, bits, after, source, output, fed)
 
 
@@ -128,20 +144,29 @@ def _bits(tail: list[Step], follower: Step | None) -> Bits | None:
         )
     quantizer = getattr(follower.module, "input_quantizer", None) if follower else None
     if quantizer is None or follower is None:
-        return None if standing is None else Bits(found[0], standing, standing.reached)
+        return None if standing is None else Bits(standing, standing.reached)
     last = levels_of(quantizer, f"{follower.name}.input_quantizer")
-    if standing is None:
-        return Bits(last, last, last.upper)
-    return Bits(found[0], standing.through(last), standing.reached)
+    return Bits(last if standing is None else standing.through(last), last.digits)
 
 
-def _check_behind(step: Step) -> None:
+def _behind_quantizers(tail: list[Step]) -> Iterator[tuple[Step, Step]]:
+    """Yield each step behind a quantizer, and the last quantizer ahead of it."""
+    quantizer: Step | None = None
+    for step in tail:
+        if step.kind == "sign":
+            quantizer = step
+        elif quantizer is not None:
+            yield step, quantizer
+
+
+def _check_behind(step: Step, quantizer: Step) -> None:
+    """Refuse what would change the levels; a ReLU leaves those of 0 and above as they are."""
     if step.kind == "norm":
         raise PackError(
-            f"{step.name} is a batch norm behind a sign, whose result is no longer a bit; "
-            "put the batch norm before the sign"
+            f"{step.name} is a batch norm behind a quantizer, whose result is no longer a bit or "
+            "a level; put the batch norm before the quantizer"
         )
-    if step.kind == "relu":
+    if step.kind == "relu" and levels_of(quantizer.module, quantizer.name).values[0] < 0:
         raise PackError(
             f"{step.name} (ReLU) stands behind a sign, where it would make 0 of -1; remove it, or "
             "use Heaviside in place of both"
@@ -158,14 +183,3 @@ def _check_relu(before: tuple[Step, ...]) -> None:
                 f"{step.name} (ReLU) has no packed form here: a ReLU before a sign leaves only "
                 "+1: remove it, or use Heaviside"
             )
-
-
-def _check_scale(head: Step, fed: Levels) -> None:
-    """Refuse levels with a scale in front of a layer that does not take it out of its sums."""
-    own = getattr(head.module, "input_quantizer", None)
-    if own is None and fed.scale != 1:
-        raise PackError(
-            f"{fed.name} has the scale {fed.scale:g} in front of {head.name}, whose sums then are "
-            f"no integers; give it to {head.name} as its input_quantizer, which multiplies the "
-            "output"
-        )

@@ -15,13 +15,14 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from coarsegrad.errors import PackError
+from coarsegrad.nn import NormalizedBatchNorm
 from coarsegrad.quantizers import Quantizer
 
 Kind = Literal["layer", "norm", "relu", "pool", "average", "flatten", "sign", "pass"]
 
 KNOWN = (
     "coarsegrad.nn and torch.nn Linear and Conv2d, BatchNorm, ReLU, MaxPool2d, AvgPool2d, "
-    "AdaptiveAvgPool2d, Flatten, Sign and other quantizers, Identity, Dropout"
+    "AdaptiveAvgPool2d, Flatten, Sign, QuantReLU and other quantizers, Identity, Dropout"
 )
 _RELUS = (F.relu, torch.relu, torch.relu_, "relu", "relu_")
 
@@ -61,7 +62,7 @@ def known_kind(module: nn.Module, name: str) -> Kind:
     match module:
         case nn.Linear() | nn.Conv2d():
             return "layer"
-        case nn.BatchNorm1d() | nn.BatchNorm2d():
+        case nn.BatchNorm1d() | nn.BatchNorm2d() | NormalizedBatchNorm():
             if module.running_mean is None:
                 raise PackError(f"{name} keeps no running statistics; set track_running_stats=True")
             return "norm"

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from coarsegrad import runtime
 from coarsegrad.deploy.layers import bias_of
-from coarsegrad.deploy.margins import Terms, cancelled, gain, near_threshold
+from coarsegrad.deploy.margins import Possible, Terms, cancelled, gain, possible_levels
 from coarsegrad.deploy.pack import Lowered, to_program
 from coarsegrad.deploy.segments import Segment
 from coarsegrad.errors import VerifyError
@@ -27,12 +27,13 @@ _CHUNK = 256
 class LayerReport:
     """One layer: values compared, bits that differ, and the largest relative float error.
 
-    ``near_threshold`` counts the compared bits whose float sum is so close to the threshold that
-    the order of summation decides; only those may differ.
+    ``near_threshold`` counts the compared bits whose float sum is so close to a threshold that
+    the order of summation decides; only those may differ. A value of ``width`` bits counts once.
     """
 
     name: str
     bits: bool
+    width: int = 1
     compared: int = 0
     differing: int = 0
     near_threshold: int = 0
@@ -51,12 +52,12 @@ class Report:
 
     @property
     def differing_bits(self) -> int:
-        """Bits that differ, all layers together; each of them near its threshold."""
+        """Bits or levels that differ, all layers together; each of them near a threshold."""
         return sum(layer.differing for layer in self.layers.values())
 
     @property
     def compared_bits(self) -> int:
-        """Bits compared, all layers together."""
+        """Bits or levels compared, all layers together."""
         return sum(layer.compared for layer in self.layers.values() if layer.bits)
 
     def __str__(self) -> str:
@@ -68,9 +69,10 @@ class Report:
                 else f"{'':>16}{layer.error:>10.1e}"
             )
             rows.append(f"{layer.name:<24}{layer.compared:>12,}{tail}")
+        what = "levels" if any(layer.width > 1 for layer in self.layers.values()) else "bits"
         rows.append(
             f"{self.samples} samples on {self.target}: {self.differing_bits} of "
-            f"{self.compared_bits:,} bits differ, "
+            f"{self.compared_bits:,} {what} differ, "
             f"arg-max agrees on {self.argmax_agreement}, "
             f"largest relative difference of the result {self.logits_error:.1e}"
         )
@@ -80,9 +82,9 @@ class Report:
 def verify(model: nn.Module, path: str | Path, x: Tensor, *, target: str | None = None) -> Report:
     """Prove on a batch that the packed file computes what the model computes.
 
-    Each packed layer gets the bits or floats that the torch layer got. Bits from integer sums
-    must be equal. Bits from float sums may differ only where the sum is within
-    8 * 2^-24 * sum |w| |x| of the threshold (a bias that torch sums along counts as a product);
+    Each packed layer gets the bits, levels or floats that the torch layer got. Bits and levels from
+    integer sums must be equal. Those from float sums may differ only where the sum is within
+    8 * 2^-24 * sum |w| |x| of a threshold (a bias that torch sums along counts as a product);
     they are counted; batch norms, ReLUs and averages in between widen the margin by their own
     rounding. Float results must agree to 1e-5 of the largest result or shift. So must the result
     of the whole file, unless such a bit differed; what floats may be off by grows by the weights
@@ -114,7 +116,9 @@ def _verify_chunk(lowered: Lowered, packed: runtime.Model, x: Tensor, report: Re
     differing_before, drift = report.differing_bits, 0.0
     for segment, ops in zip(lowered.segments, lowered.ranges, strict=True):
         place = _Place(segment, packed, ops, lowered.terms)
-        done = report.layers.get(segment.name, LayerReport(segment.name, segment.bits is not None))
+        width = 1 if segment.bits is None else segment.bits.levels.bits
+        new = LayerReport(segment.name, segment.bits is not None, width)
+        done = report.layers.get(segment.name, new)
         if segment.bits is None:
             done, allowed = _compare_floats(place, recorded, done)
             drift = allowed + drift * gain(packed.program, *ops)
@@ -148,10 +152,10 @@ class _Place(NamedTuple):
     ops: tuple[int, int]
     terms: Terms
 
-    def near(self, fed: Tensor, drift: float = 0.0) -> NDArray[np.bool_]:
-        """Return which bits the order of summation may decide, given the segment's input."""
+    def possible(self, fed: Tensor, drift: float = 0.0) -> Possible:
+        """Return which levels the order of summation may lead to, given the segment's input."""
         bias = _inner_bias(self.segment)
-        return near_threshold(self.packed.program, *self.ops, fed, bias, self.terms, drift)
+        return possible_levels(self.packed.program, *self.ops, fed, bias, self.terms, drift)
 
 
 def _compare_floats(
@@ -177,13 +181,13 @@ def _compare_bits(place: _Place, recorded: dict[fx.Node, Tensor], done: LayerRep
     segment, fed = place.segment, place.segment.input(recorded)
     got = place.packed.run(*place.ops, _operand(segment, fed))
     expected = segment.value(recorded).numpy()
-    near = place.near(fed)
-    differing = _differing(segment.name, got, expected, near)
+    possible = place.possible(fed)
+    differing = _differing(segment, got, expected, possible)
     return replace(
         done,
         compared=done.compared + expected.size,
         differing=done.differing + differing,
-        near_threshold=done.near_threshold + int(near.sum()),
+        near_threshold=done.near_threshold + int(possible.open.sum()),
     )
 
 
@@ -197,25 +201,33 @@ def _compare_whole_bits(
     segment = place.segment
     got = place.packed.run(0, place.ops[1], x.numpy())
     expected = segment.value(recorded).numpy()
-    near = place.near(segment.input(recorded), drift)
-    differing = _differing(segment.name, got, expected, near)
+    possible = place.possible(segment.input(recorded), drift)
+    differing = _differing(segment, got, expected, possible)
     return replace(done, differing=done.differing + differing)
 
 
 def _differing(
-    name: str, got: NDArray[Any], expected: NDArray[Any], near: NDArray[np.bool_]
+    segment: Segment, got: NDArray[Any], expected: NDArray[Any], possible: Possible
 ) -> int:
+    assert segment.bits is not None
+    one_bit = segment.bits.levels.bits == 1
     differs = got != expected
-    if (differs & ~near).any():
+    # Of one bit, -1 and +1 are the levels 0 and 1.
+    levels = (value > 0 if one_bit else value for value in (got, expected))
+    wrong = differs & ~np.logical_and(*map(possible.allows, levels))
+    if wrong.any():
         raise VerifyError(
-            f"{name}: {int((differs & ~near).sum())} of {expected.size} bits differ. "
+            f"{segment.name}: {int(wrong.sum())} of {expected.size} "
+            f"{'bits' if one_bit else 'levels'} differ. "
             "Was the file packed from this model? Pack it again"
         )
     return int(differs.sum())
 
 
 def _operand(segment: Segment, fed: Tensor) -> NDArray[Any]:
-    return fed.numpy().astype(np.float32 if segment.fed is None else np.int8)
+    if segment.fed is None:
+        return fed.numpy().astype(np.float32)
+    return fed.numpy().astype(np.int8 if segment.fed.levels.bits == 1 else np.uint8)
 
 
 def _cancelled(lowered: Lowered, packed: runtime.Model) -> float:

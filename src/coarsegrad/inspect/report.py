@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, final
 
@@ -43,6 +44,11 @@ class Row:
     kernel: Kernel | None = None
     bytes: int | None = 0
 
+    @property
+    def precision(self) -> str | None:
+        """What a multiply-add multiplies: W1A2 are 1-bit weights and 2-bit inputs, 32 floats."""
+        return f"W{self.weight_bits or 32}A{self.input_bits or 32}" if self.macs.total else None
+
 
 @final
 @dataclass(frozen=True, repr=False)
@@ -70,6 +76,22 @@ class Summary:
     def macs(self) -> Counts:
         """All multiply-adds of one sample by precision."""
         return sum((row.macs for row in self.rows), NOTHING)
+
+    @property
+    def macs_by_precision(self) -> dict[str, int]:
+        """All multiply-adds of one sample by the bits of weight and input, the most first.
+
+        >>> import torch
+        >>> from coarsegrad.inspect import summary
+        >>> from coarsegrad.models import mlp
+        >>> summary(mlp(width=8), torch.zeros(1, 1, 28, 28)).macs_by_precision
+        {'W1A32': 6272, 'W1A1': 208}
+        """
+        found = Counter[str]()
+        for row in self.rows:
+            if row.precision is not None:
+                found[row.precision] += row.macs.total
+        return dict(found.most_common())
 
     @property
     def float32_bytes(self) -> int:
@@ -119,11 +141,13 @@ class Summary:
         return {
             "model": self.model,
             "rows": [
-                {**asdict(row), "shape": None if row.shape is None else list(row.shape)}
+                {**asdict(row), "shape": None if row.shape is None else list(row.shape),
+                 "precision": row.precision}
                 for row in self.rows
             ],
             "parameters": asdict(self.parameters),
             "macs": asdict(self.macs),
+            "macs_by_precision": self.macs_by_precision,
             "binary_share": self.binary_share,
             "float32_bytes": self.float32_bytes,
             "total_bytes": self.total_bytes,
@@ -152,12 +176,10 @@ class Summary:
         return header, body
 
     def _notes(self) -> list[str]:
-        macs = self.macs
-        named = (("1-bit", macs.one_bit), ("k-bit", macs.k_bit), ("float", macs.floats))
+        total = self.macs.total
         shares = [
-            f"{name} {plain.count(n)} ({n / macs.total:.1%})"
-            for name, n in named
-            if macs.total and (n or name != "k-bit")
+            f"{name} {plain.count(n)} ({n / total:.1%})"
+            for name, n in self.macs_by_precision.items()
         ]
         notes = ["MACs of a sample: " + ", ".join(shares)] if shares else []
         size = f"float32 parameters: {self.float32_bytes:,} bytes"

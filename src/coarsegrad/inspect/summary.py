@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 from torch import Tensor, nn
@@ -52,6 +53,8 @@ def _summary(model: nn.Module, x: Tensor) -> Summary:
         not_packable = str(error)
     inputs = _input_bits(twin)
     seen: set[Tensor] = set()
+    if sizes is not None:
+        sizes = replace(sizes, tensors=_by_layer(sizes.tensors, {call.name for call in made}))
     rows = [_row(call, inputs, sizes, seen, len(x)) for call in made]
     rows += _left_over(twin, seen, 0 if sizes else None)
     if sizes is not None:
@@ -89,6 +92,15 @@ def _row(
     if macs.total and call.input is not None:
         return replace(row, bytes=weight_bytes(call.module, call.input))
     return row if not row.parameters.total else replace(row, bytes=None)
+
+
+def _by_layer(tensors: dict[str, int], named: set[str]) -> dict[str, int]:
+    """Return the bytes by owner, those of a layer's own input quantizer with the layer's."""
+    found = Counter[str]()
+    for name, size in tensors.items():
+        layer = name.removesuffix(".input_quantizer")
+        found[layer if name not in named and layer in named else name] += size
+    return dict(found)
 
 
 def _input_bits(model: nn.Module) -> dict[str, int | None]:
