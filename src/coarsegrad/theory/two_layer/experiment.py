@@ -27,12 +27,13 @@ class Setting:
         theta: the angle between the classes' planes, in (0, pi/2].
         noise: s of the s N(0, I) added to the samples, once.
         bits: b of the activation, 1 to 8; the paper has 4.
-        ste: the coarse derivative; the paper has ``ReLU()``.
+        ste: the coarse derivative; the paper has ``ReLU()``. One without a q_b of its own takes
+            2^b - 1.
         eta: the step size; the paper has 1.
         deviation: W^0 is drawn from N(0, deviation^2); the paper does not say.
 
     Raises:
-        ValueError: a number is outside its range.
+        ValueError: a number is outside its range, or ``ste`` was made for another q_b.
 
     >>> Setting(math.pi / 4).bits
     4
@@ -56,6 +57,7 @@ class Setting:
         for needed, given, allowed in ranges:
             if not allowed:
                 raise ValueError(f"Setting needs {needed}, got {given!r}")
+        object.__setattr__(self, "ste", self.ste.for_top(2**self.bits - 1))
 
 
 @final

@@ -55,11 +55,11 @@ class TwoLayer:
     Args:
         v: V of shape (n, k), float64, n >= 2; it is not trained.
         bits: b of the activation, 1 to 8.
-        ste: the coarse derivative g'.
+        ste: the coarse derivative g'; one without a q_b of its own takes 2^b - 1.
 
     Raises:
-        ValueError: ``v`` is not a finite float64 matrix of 2 or more rows, or ``bits`` is
-            outside 1..8.
+        ValueError: ``v`` is not a finite float64 matrix of 2 or more rows, ``bits`` is outside
+            1..8, or ``ste`` was made for another q_b.
 
     >>> net = TwoLayer(block_readout(2, 2), bits=2)
     >>> w = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
@@ -81,6 +81,7 @@ class TwoLayer:
             )
         if not 1 <= self.bits <= 8:
             raise ValueError(f"TwoLayer needs bits of 1 to 8, got {self.bits}")
+        object.__setattr__(self, "ste", self.ste.for_top(2**self.bits - 1))
 
     def outputs(self, w: Tensor, x: Tensor) -> Tensor:
         """Return o, (..., N, n), for weights (..., k, d) and samples (N, d)."""
