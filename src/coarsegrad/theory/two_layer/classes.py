@@ -96,7 +96,7 @@ class Law:
         basis: the plane, orthonormal rows (2, d).
         x: samples (N, d).
         p: their probabilities (N,), which add up to 1.
-        largest: M, above every \\|x\\|.
+        largest: M, above every |x|.
         c_p: the largest integral of the density along a line of the plane (Lemma 5.3).
         mesh: the largest distance from a sample to a point of its cell.
     """
@@ -113,7 +113,7 @@ def annulus(
     basis: Tensor, density: Density, m: float = 1.0, largest: float = 2.0,
     radii: int = 24, angles: int = 160,
 ) -> Law:  # fmt: skip
-    """Return a class on the annulus m < \\|x\\| < M of a plane, by midpoint rule in polar cells.
+    """Return a class on the annulus m < |x| < M of a plane, by midpoint rule in polar cells.
 
     Args:
         basis: the plane, orthonormal rows (2, d), float64.

@@ -42,7 +42,7 @@ def components(w: Tensor, bases: Sequence[Tensor]) -> Tensor:
 
 
 def unit(w: Tensor) -> Tensor:
-    """Return w / \\|w\\| over the last dimension; 0 stays 0 (Table 1).
+    """Return w / |w| over the last dimension; 0 stays 0 (Table 1).
 
     >>> unit(torch.tensor([[3.0, 4.0], [0.0, 0.0]])).tolist()
     [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
@@ -62,5 +62,5 @@ def principal_angle(first: Tensor, second: Tensor) -> float:
 
 
 def weight_norm(w: Tensor) -> Tensor:
-    """Return \\|W\\| = sum over j of \\|w_j\\|, (...) for weights (..., k, d) (Table 1)."""
+    """Return |W| = sum over j of |w_j|, (...) for weights (..., k, d) (Table 1)."""
     return w.norm(dim=-1).sum(-1)

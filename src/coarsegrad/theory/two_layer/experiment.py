@@ -68,8 +68,8 @@ class Outcome:
     Attributes:
         iterations: the t of the first W^t with loss exactly 0, or -1.
         loss: the loss of the last W.
-        norm: its \\|W\\|, the sum of the units' norms.
-        start: \\|W^0\\|.
+        norm: its |W|, the sum of the units' norms.
+        start: |W^0|.
     """
 
     iterations: Tensor

@@ -52,8 +52,8 @@ class Step:
         lemma51: Lemma 5.1.
         lemma53: Lemma 5.3.
         lemma55: Lemma 5.5.
-        squares: \\|G\\|^2 of each class and unit, (n, k); 0 where the unit is not the class's own.
-        growth: \\|w^{t+1}_{j,i}\\| - \\|w^t_{j,i}\\|, (n, k), likewise.
+        squares: |G|^2 of each class and unit, (n, k); 0 where the unit is not the class's own.
+        growth: |w^{t+1}_{j,i}| - |w^t_{j,i}|, (n, k), likewise.
         slopes: delta and delta~, from the largest pre-activation of this step.
     """
 
@@ -67,7 +67,7 @@ class Step:
 
 
 class _Measured(NamedTuple):
-    """What a class i gives at W: its loss, P (k,), -G (k, d), and the largest \\|h\\|."""
+    """What a class i gives at W: its loss, P (k,), -G (k, d), and the largest |h|."""
 
     loss: float
     probability: Tensor

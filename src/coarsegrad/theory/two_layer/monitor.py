@@ -25,8 +25,8 @@ class Proposition1:
 
     Attributes:
         total: the sum, the largest over own units.
-        bound: the paper's, with R = the largest \\|w_j^t\\| of the run.
-        telescoped: the same with that unit's \\|w_{j,i}^T\\| - \\|w_{j,i}^0\\| for R: what the
+        bound: the paper's, with R = the largest |w_j^t| of the run.
+        telescoped: the same with that unit's |w_{j,i}^T| - |w_{j,i}^0| for R: what the
             proof gives before it is made larger.
         holds: for every own unit, the telescoped bound included.
     """
@@ -63,7 +63,7 @@ class Monitored:
 
     @property
     def decreases(self) -> int:
-        """How often an own \\|w_{j,i}\\| became smaller, by more than rounding."""
+        """How often an own |w_{j,i}| became smaller, by more than rounding."""
         return sum(int((step.growth < -1e-12).sum()) for step in self.steps)
 
 
