@@ -47,7 +47,7 @@ def unit(w: Tensor) -> Tensor:
     >>> unit(torch.tensor([[3.0, 4.0], [0.0, 0.0]])).tolist()
     [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
     """
-    norm = w.norm(dim=-1, keepdim=True)
+    norm: Tensor = torch.linalg.vector_norm(w, dim=-1, keepdim=True)
     return w / norm.where(norm > 0, 1)
 
 
@@ -63,4 +63,4 @@ def principal_angle(first: Tensor, second: Tensor) -> float:
 
 def weight_norm(w: Tensor) -> Tensor:
     """Return |W| = sum over j of |w_j|, (...) for weights (..., k, d) (Table 1)."""
-    return w.norm(dim=-1).sum(-1)
+    return torch.linalg.vector_norm(w, dim=-1).sum(-1)

@@ -75,6 +75,14 @@ class _Measured(NamedTuple):
     bound: float
 
 
+class _Sides(NamedTuple):
+    """An inequality over own units: left, right, and right less what cells may take."""
+
+    left: Tensor
+    right: Tensor
+    least: Tensor
+
+
 def _measure(net: TwoLayer, law: Law, i: int, w: Tensor) -> _Measured:
     h = law.x @ w.mT
     y = torch.full((len(law.x),), i)
@@ -108,32 +116,46 @@ def lemma_step(
     after = w + eta / n * torch.stack([measured.push for measured in found]).sum(0)
     # The bound of Assumption 2 must be positive; with all h = 0 any one serves.
     assumed = net.ste.assumption2(max(measured.bound for measured in found) or 1.0)
-    delta, delta_tilde = assumed.delta, assumed.delta_tilde
-    own = own_pull(net.v)
-    sides: dict[str, list[tuple[Tensor, Tensor, Tensor]]] = {"51": [], "53": [], "55": []}
+    slopes = assumed.delta, assumed.delta_tilde
     squares, growth = torch.zeros_like(net.v), torch.zeros_like(net.v)
+    rows = []
     for i, (law, measured) in enumerate(zip(laws, found, strict=True)):
-        mine = own[i] > 0
-        before = component(w[mine], law.basis)
-        push, p = measured.push[mine], measured.probability[mine]
-        size, gain = push.norm(dim=1), own[i][mine] * delta / (2 * law.c_p)
-        least = size / (pull_range(net.v)[mine] * delta_tilde * law.largest)
-        # A strip of width t holds samples whose cells lie in a strip wider by a mesh on each side.
-        slack = 2 * law.mesh * law.c_p
-        along = (unit(before) * push).sum(1)
-        grown = component(after[mine], law.basis).norm(dim=1) - before.norm(dim=1)
-        sides["51"].append((p, least, least))
-        sides["53"].append((along, gain * p**2, gain * (p - slack).clamp(min=0) ** 2))
-        sides["55"].append((grown, eta / n * gain * least**2,
-                            eta / n * gain * (least - slack).clamp(min=0) ** 2))  # fmt: skip
-        squares[i, mine], growth[i, mine] = size**2, grown
-    checks = [_check(rows) for rows in sides.values()]
+        mine = own_pull(net.v)[i] > 0
+        before, later = (component(part[mine], law.basis) for part in (w, after))
+        growth[i, mine] = later.norm(dim=1) - before.norm(dim=1)
+        squares[i, mine] = measured.push[mine].square().sum(1)
+        along = (unit(before) * measured.push[mine]).sum(1)
+        left = (measured.probability[mine], along, growth[i, mine])
+        rows.append(_sides(net, law, measured, i, left, slopes, eta))
+    lemma51, lemma53, lemma55 = (_check(sides) for sides in zip(*rows, strict=True))
     loss = sum(measured.loss for measured in found) / n
-    return Step(loss, *checks, squares, growth, (delta, delta_tilde)), after
+    return Step(loss, lemma51, lemma53, lemma55, squares, growth, slopes), after
 
 
-def _check(rows: list[tuple[Tensor, Tensor, Tensor]]) -> Check:
-    left, right, slack = (torch.cat(parts) for parts in zip(*rows, strict=True))
+def _sides(
+    net: TwoLayer, law: Law, measured: _Measured, i: int, left: tuple[Tensor, Tensor, Tensor],
+    slopes: tuple[float, float], eta: float,
+) -> tuple[_Sides, _Sides, _Sides]:  # fmt: skip
+    """Return the sides of the three lemmas over class i's own units."""
+    delta, delta_tilde = slopes
+    own = own_pull(net.v)[i]
+    mine = own > 0
+    gain = own[mine] * delta / (2 * law.c_p)
+    p, size = measured.probability[mine], measured.push[mine].norm(dim=1)
+    least = size / (pull_range(net.v)[mine] * delta_tilde * law.largest)
+    # A strip of width t holds samples whose cells lie in a strip wider by a mesh on each side.
+    # With C_p infinite there are no cells, and nothing is claimed.
+    slack = 2 * law.mesh * law.c_p
+    rate = eta / len(net.v) * gain
+    return (
+        _Sides(left[0], least, least),
+        _Sides(left[1], gain * p**2, gain * (p - slack).clamp(min=0) ** 2),
+        _Sides(left[2], rate * least**2, rate * (least - slack).clamp(min=0) ** 2),
+    )
+
+
+def _check(sides: Sequence[_Sides]) -> Check:
+    left, right, slack = (torch.cat(parts) for parts in zip(*sides, strict=True))
     ratio = torch.where(right > 0, left / right.clamp(min=1e-300), torch.inf)
     verdict: Verdict = "holds"
     if (left < right - ROUNDING).any():

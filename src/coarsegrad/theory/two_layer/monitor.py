@@ -58,8 +58,8 @@ class Monitored:
         """Return the least ratio and the worst verdict of ``lemma51``, ``53`` or ``55``."""
         checks: list[Check] = [getattr(step, lemma) for step in self.steps]
         order: list[Verdict] = ["holds", "within quadrature", "violated"]
-        worst = max((check.verdict for check in checks), key=order.index, default="holds")
-        return Check(min((check.ratio for check in checks), default=torch.inf), worst)
+        worst = max((order.index(check.verdict) for check in checks), default=0)
+        return Check(min((check.ratio for check in checks), default=torch.inf), order[worst])
 
     @property
     def decreases(self) -> int:
@@ -90,7 +90,8 @@ def monitor(
     >>> found.worst("lemma51").verdict, found.decreases, found.proposition1.holds
     ('holds', 0, True)
     """
-    start, largest, steps, reached = w, w.norm(dim=1), [], False
+    start, largest, reached = w, w.norm(dim=1), False
+    steps: list[Step] = []
     for _ in range(most + 1):
         step, after = lemma_step(net, laws, w, eta)
         if step.loss == 0:
