@@ -63,4 +63,5 @@ def principal_angle(first: Tensor, second: Tensor) -> float:
 
 def weight_norm(w: Tensor) -> Tensor:
     """Return |W| = sum over j of |w_j|, (...) for weights (..., k, d) (Table 1)."""
-    return torch.linalg.vector_norm(w, dim=-1).sum(-1)
+    norms: Tensor = torch.linalg.vector_norm(w, dim=-1)
+    return norms.sum(-1)
