@@ -53,9 +53,11 @@ def run(request: Request) -> Report:
     shorter = "; a quick run" if request.quick else ""
     seconds = f"{seeds} seeds, {time.perf_counter() - start:.0f} s{shorter}."
     return Report(
-        "Section 8.1, Fig. 3: iterations to loss 0 and |W| against theta", compared(cells, quick=request.quick),
-        tuple(files), (*NOTES, seconds),
-    )  # fmt: skip
+        "Section 8.1, Fig. 3: iterations to loss 0 and |W| against theta",
+        compared(cells, quick=request.quick),
+        tuple(files),
+        (*NOTES, seconds),
+    )
 
 
 def _run(
