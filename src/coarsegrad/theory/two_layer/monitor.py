@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -68,8 +68,9 @@ class Monitored:
 
 
 def monitor(
-    net: TwoLayer, laws: Sequence[Law], w: Tensor, eta: float = 1.0, most: int = 5000
-) -> Monitored:
+    net: TwoLayer, laws: Sequence[Law], w: Tensor, eta: float = 1.0, most: int = 5000,
+    watch: Callable[[int], None] | None = None,
+) -> Monitored:  # fmt: skip
     """Run iteration (8) on the classes' laws to loss 0, or ``most`` steps, checking each.
 
     Args:
@@ -78,6 +79,7 @@ def monitor(
         w: W^0, (k, d), float64.
         eta: the step size.
         most: the largest number of iterations.
+        watch: called as watch(t) every 100 iterations; it may raise to stop.
 
     Raises:
         ValueError: the number of laws is not that of the classes.
@@ -99,6 +101,8 @@ def monitor(
             break
         if len(steps) == most:
             break
+        if watch is not None and len(steps) % 100 == 0:
+            watch(len(steps))
         steps.append(step)
         w = after
         largest = torch.maximum(largest, w.norm(dim=1))
