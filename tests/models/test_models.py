@@ -1,19 +1,24 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
+from torch import nn
 
 from coarsegrad import models
-from coarsegrad.nn import LatentWeight
+from coarsegrad.models.lenet5 import LeNetLayout
+from coarsegrad.nn import LatentWeight, NormalizedBatchNorm
 from coarsegrad.optim import param_groups
-from coarsegrad.ste import Triangle
+from coarsegrad.quantizers import QuantReLU
+from coarsegrad.ste import ClippedReLU, CoarseDerivative, Triangle
 
 DIGIT, COLOUR = (1, 28, 28), (3, 32, 32)
 VGG = 9 * 128 * (128 + 2 * 128 + 4 * 128 + 8 * 128 + 16 * 128)  # conv 2 to 6
 VGG_ENDS = 27 * 128 + 8192 * 10
 VGG_NORMS = 2 * 2 * (128 + 256 + 512)
+
+WIDE = {"layout": "20-50-500"}
 
 # model, options, shape of an image, 1-bit parameters, float parameters
 ROWS: list[tuple[str, dict[str, Any], tuple[int, ...], int, int]] = [
@@ -22,6 +27,13 @@ ROWS: list[tuple[str, dict[str, Any], tuple[int, ...], int, int]] = [
     ("mlp", {"width": 16}, DIGIT, 16 * (784 + 16 + 10), 2 * (16 + 16 + 10)),
     ("lenet5", {}, DIGIT, 61_470, 472),
     ("lenet5", {"float_ends": True}, DIGIT, 60_480, 150 + 850 + 452),
+    ("lenet5", {"precision": "W1A2"}, DIGIT, 61_470, 20),
+    ("lenet5", {"precision": "W1A2", "float_ends": True}, DIGIT, 60_480, 150 + 850),
+    ("lenet5", {"precision": "W1A32"}, DIGIT, 61_470, 472),
+    ("lenet5", {"precision": "W32A2"}, DIGIT, 0, 61_480),
+    ("lenet5", {"precision": "W32A4", **WIDE}, DIGIT, 0, 430_510),
+    ("lenet5", {"precision": "W2A2", **WIDE}, DIGIT, 430_500, 20),
+    ("lenet5", WIDE, DIGIT, 430_500, 2 * (20 + 50 + 500 + 10)),
     ("vgg_small", {}, COLOUR, VGG, VGG_ENDS + 10 + VGG_NORMS),
     ("vgg_small", {"float_ends": False}, COLOUR, VGG + VGG_ENDS, VGG_NORMS + 20),
     ("vgg_small", {"width": 32}, COLOUR, VGG // 16, 27 * 32 + 2048 * 10 + 10 + VGG_NORMS // 4),
@@ -36,7 +48,7 @@ def test_parameter_counts_and_shapes(
 ) -> None:
     net = getattr(models, name)(**options)
     groups = {g["binary"]: sum(p.numel() for _, p in g["params"]) for g in param_groups(net)}
-    assert groups == {True: one_bit, False: floats}
+    assert groups == {kind: n for kind, n in ((True, one_bit), (False, floats)) if n}
     assert net(torch.zeros(2, *shape)).shape == (2, 10)
 
 
@@ -73,7 +85,11 @@ def test_float_ends(name: str, options: dict[str, Any]) -> None:
 def test_the_activations_coarse_derivative_is_the_one_given(
     name: str, options: dict[str, Any], shape: tuple[int, ...]
 ) -> None:
-    given = Triangle()
+    if options.get("precision", "").endswith("A32"):
+        with pytest.raises(ValueError, match="ste has no effect; leave it out, or choose A1 to A8"):
+            layers_of(name, {"ste": Triangle(), **options})
+        return
+    given: CoarseDerivative = ClippedReLU(300.0)  # a ceiling of its own: for_top keeps the object
     for layer in layers_of(name, {"ste": given, **options}):
         assert layer.input_quantizer is None or layer.input_quantizer.ste is given
         assert layer.weight_quantizer is None or layer.weight_quantizer.ste is not given
@@ -106,3 +122,39 @@ def test_one_step_changes_every_parameter(
     torch.nn.functional.cross_entropy(net(torch.randn(32, *shape)), y).backward()
     opt.step()
     assert all(not torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("precision", ["W1A2", "W32A2", "W4A4", "W1A8"])
+def test_each_quantized_relu_of_lenet_sees_normalized_numbers(precision: str) -> None:
+    """The norm before it has no parameters, so that the step for N(0, 1) stays the best one."""
+    for layout in get_args(LeNetLayout):
+        net = models.lenet5(precision=precision, layout=layout)
+        activated = [i for i, layer in enumerate(net) if getattr(layer, "input_quantizer", None)]
+        assert len(activated) == len([m for m in net if isinstance(m, LatentWeight)]) - 1
+        for i in activated:
+            before = net[i - 1] if not isinstance(net[i - 1], nn.Flatten) else net[i - 2]
+            assert isinstance(before, NormalizedBatchNorm)
+            assert isinstance(net[i].input_quantizer, QuantReLU)
+            assert net[i].input_quantizer.bits == int(precision.partition("A")[2])
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"layout": "20-50"}, "layout to be one of 6-16-120-84, 20-50-500, got '20-50'. Did you mean"),
+    ({"precision": "W1A16"}, "precision needs a name such as 'W1A2'"),
+    ({"precision": "W32A2", "float_ends": True}, "float weights throughout .* choose W1 to W8"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD)
+def test_lenet_refuses(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        models.lenet5(**options)
+
+
+def test_a_seeds_initial_weights_of_lenet_stay() -> None:
+    """The classifier's weights were drawn first before there were layouts, and still are."""
+    torch.manual_seed(3)
+    net = models.lenet5()
+    torch.manual_seed(3)
+    assert torch.equal(net[11].weight, nn.Linear(84, 10, bias=False).weight)
+    assert torch.equal(net[0].weight, nn.Conv2d(1, 6, 5, bias=False).weight)

@@ -96,6 +96,12 @@ class Classifier(lightning.LightningModule):
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def _rate(self, step: int) -> float:
-        if self.recipe.schedule == "constant":
+        recipe = self.recipe
+        if recipe.schedule == "constant":
             return 1.0
+        if recipe.schedule == "steps":
+            # Steps are a whole number an epoch, so an epoch's end is exact.
+            epoch = step * recipe.epochs // self.steps
+            passed: float = recipe.gamma ** sum(after <= epoch for after in recipe.milestones)
+            return passed
         return 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1)))
