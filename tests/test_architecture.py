@@ -29,9 +29,14 @@ TABLE: dict[str, set[str]] = {
     "deploy": {"nn", "quantizers", "ste", "packed"},
     "bench": {"deploy", "runtime", "models", "nn", "packed"},
     "inspect": {"nn", "quantizers", "ste", "deploy", "packed"},
+    "theory": {"ste", "quantizers", "nn", "optim"},
+    "reproduce": {
+        "bench", "data", "deploy", "inspect", "models", "nn", "optim", "packed", "quantizers",
+        "runtime", "ste", "theory", "train",
+    },
     "cli": {
         "bench", "data", "deploy", "inspect", "models", "nn", "optim", "packed", "quantizers",
-        "runtime", "ste", "train",
+        "reproduce", "runtime", "ste", "theory", "train",
     },
 }  # fmt: skip
 EXCEPTIONS = {"deploy/verify.py": {"runtime"}}

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
         optim,
         packed,
         quantizers,
+        reproduce,
         runtime,
         ste,
+        theory,
         train,
     )
 
@@ -38,8 +40,10 @@ __all__ = [
     "optim",
     "packed",
     "quantizers",
+    "reproduce",
     "runtime",
     "ste",
+    "theory",
     "train",
 ]
 
