@@ -26,6 +26,10 @@ class ConvertError(CoarsegradError, ValueError):
     """A float model cannot be converted as asked, or a conversion cannot be undone."""
 
 
+class CalibrationError(CoarsegradError, ValueError):
+    """A batch from which no step can be found, or a model that cannot run on it."""
+
+
 class PackError(CoarsegradError):
     """A model, or a layer of it, has no packed form."""
 

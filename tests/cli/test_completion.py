@@ -53,6 +53,7 @@ def test_the_names_are_those_that_train_takes() -> None:
     ("coarsegrad pack runs/a", ["runs/a", "runs/a/"]),
     ("coarsegrad predict net", ["net.cgrad"]),
     ("coarsegrad do", ["doctor"]),
+    ("coarsegrad reproduce coarse-g", ["coarse-gradient"]),
 ])  # fmt: skip
 def test_the_shell_asks(
     typed: str, offered: list[str], monkeypatch: pytest.MonkeyPatch,

@@ -19,7 +19,7 @@ from commandline import Run
 
 COMMAND = [sys.executable, "-m", "coarsegrad.cli"]
 COMMANDS = ("train", "summary", "check", "convert", "pack", "verify", "predict", "bench", "demo",
-            "doctor")  # fmt: skip
+            "reproduce", "doctor")  # fmt: skip
 
 
 def test_help_names_every_command_and_the_exit_codes(run: Run) -> None:
@@ -59,6 +59,9 @@ WRONG = [
     (["train", "mnist_small_cnn", "--set", "epochs"], "needs KEY=VALUE"),
     (["train", "mnist_small_cnn", "--set", "ste=[a"], "is not YAML"),
     (["train", "mnist_small_cnn", "--seeds", "2", "--set", "seed=3"], "exclude each other"),
+    (["reproduce", "bnn"], "no paper 'bnn'; there are: coarse-gradient"),
+    (["reproduce", "coarse-gradient", "fig9"], "no item 'fig9'; it has: lemmas, fig3"),
+    (["reproduce", "coarse-gradient", "--seeds", "0"], "should be greater than or equal to 1"),
 ]
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -19,8 +20,14 @@ from coarsegrad.inspect.check import (
     name_of,
 )
 from coarsegrad.nn import Linear
-from coarsegrad.quantizers import Sign
-from coarsegrad.ste import ClippedIdentity, Identity
+from coarsegrad.quantizers import (
+    CoarseGradientWarning,
+    Heaviside,
+    QuantReLU,
+    QuantWeight,
+    Sign,
+)
+from coarsegrad.ste import ClippedIdentity, ClippedReLU, Identity, ReverseExp, Sigmoid
 from nets import signs, weights
 from subjects import (
     PIXELS,
@@ -120,6 +127,21 @@ def wide(scale: float) -> nn.Sequential:
     return made
 
 
+def relu(quantizer) -> nn.Sequential:
+    """A sane network with a quantized ReLU as one layer's input quantizer."""
+    return nn.Sequential(dense(16, 32, input_quantizer=None), norm(32),
+                         dense(32, 32, input_quantizer=quantizer), norm(32),
+                         dense(32, 4), norm(4))  # fmt: skip
+
+
+def lsq(step: float) -> nn.Sequential:
+    """Weights on learned steps, most of them beyond the outer level where the step is small."""
+    made = net(first=dense(16, 32, input_quantizer=None,
+                           weight_quantizer=QuantWeight(2, "learned", step=step)))  # fmt: skip
+    made[0].weight.data.uniform_(-0.25, 0.25)
+    return made
+
+
 # rule, the layer it names, a net that breaks it, its sane sister, a batch
 ROWS = [
     ("relu-before-sign", "2", lambda: net(nn.ReLU()), lambda: net(nn.Identity()), None),
@@ -197,12 +219,21 @@ ROWS = [
      lambda: net()[:-2].append(dense(32, 4, weight_quantizer=weights("channel"))), None),
     ("dead-inputs", "2", lambda: shifted(20), lambda: shifted(0.3), X),
     ("saturated-inputs", "2", lambda: shifted(20), lambda: shifted(0.3), X),
+    ("assumption2", "2", lambda: relu(Heaviside(ste=Sigmoid())), lambda: relu(Heaviside()), X),
+    ("assumption2", "2", lambda: relu(QuantReLU(2, ste=Identity())),
+     lambda: relu(QuantReLU(2, ste=ClippedReLU())), X),
+    ("one-bit-relu", "2", lambda: relu(Heaviside()), lambda: relu(QuantReLU(2)), X),
+    ("one-bit-relu", "2", lambda: relu(QuantReLU(1)), lambda: relu(signs()), X),
+    ("saturated-inputs", "2", lambda: relu(QuantReLU(2, step=1e-3, ste=ClippedReLU())),
+     lambda: relu(QuantReLU(2, ste=ClippedReLU())), X),
+    ("frozen-latents", "0", lambda: lsq(0.01), lambda: lsq(0.2), X),
     ("not-packable", "2", lambda: net(nn.GELU()), net, X),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("rule", "layer", "bad", "good", "batch"), ROWS,
                          ids=[f"{i}-{row[0]}" for i, row in enumerate(ROWS)])  # fmt: skip
+@pytest.mark.filterwarnings(f"ignore::{CoarseGradientWarning.__module__}.CoarseGradientWarning")
 def test_each_rule_on_a_net_that_breaks_it_and_on_one_that_does_not(
     rule: str, layer: str, bad, good, batch: torch.Tensor | None
 ) -> None:
@@ -217,6 +248,7 @@ def test_every_rule_has_a_row() -> None:
     assert len(ALL) == len(set(ALL))
 
 
+@pytest.mark.filterwarnings(f"ignore::{CoarseGradientWarning.__module__}.CoarseGradientWarning")
 @pytest.mark.parametrize("row", [i for i, row in enumerate(ROWS) if row[4] is not None])
 def test_findings_are_complete_sentences(row: int) -> None:
     torch.manual_seed(0)
@@ -224,3 +256,23 @@ def test_findings_are_complete_sentences(row: int) -> None:
         assert finding.rule in ALL
         assert min(map(len, (finding.layer, finding.consequence, finding.cure))) >= 1
         assert "#" in finding.source or "arXiv" in finding.source or "deploy" in finding.source
+
+
+def test_measured_constants_are_those_of_the_batch() -> None:
+    torch.manual_seed(0)
+    made = relu(QuantReLU(2, step=0.5, ste=ReverseExp()))
+    made[4].input_quantizer = QuantReLU(4, ste=ClippedReLU())
+    found = check(made, X)
+    first, second = found.measured
+    made.train()
+    bound = made[:2](X).abs().max().item() / 0.5
+    assert (first.layer, second.layer) == ("2", "4")
+    assert first.bound == pytest.approx(bound, rel=1e-5)
+    assert first.delta == pytest.approx(math.exp(-bound / 3), rel=1e-4)
+    assert (first.delta_tilde, first.holds) == (1.0, True)
+    assert (second.ste, second.holds) == ("ClippedReLU(ceiling=15.0)", second.bound <= 15)
+    text = str(found).splitlines()
+    assert max(map(len, text)) <= 80
+    assert any("ReverseExp(q=3)" in line and line.endswith("yes") for line in text)
+    assert found.to_dict()["measured"][0]["delta"] == first.delta
+    assert check(made).measured == ()

@@ -24,7 +24,7 @@ def test_every_item_has_run(name: str) -> None:
 def test_unknown_names_are_refused_with_those_there_are(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no paper 'x'; there are: .*coarse-gradient"):
         paper("x")
-    with pytest.raises(ValueError, match="has no item 'fig4'; it has: fig3"):
+    with pytest.raises(ValueError, match="has no item 'fig4'; it has: lemmas, fig3"):
         run("coarse-gradient", "fig4", Request(tmp_path))
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _SAMPLES = 256
 # Rules on what a batch does to the network: random numbers say nothing about real data.
-_ON_DATA = ("dead-inputs", "saturated-inputs")
+_ON_DATA = ("dead-inputs", "saturated-inputs", "one-bit-relu")
 
 
 def check(

@@ -38,6 +38,13 @@ def complete_packed(incomplete: str) -> list[str]:
     return _fitting([*packed, *_files(incomplete, ".cgrad")], incomplete)
 
 
+def complete_paper(incomplete: str) -> list[str]:
+    """Return the papers that ``reproduce`` knows."""
+    from coarsegrad.reproduce import papers
+
+    return _fitting(list(papers()), incomplete)
+
+
 def _fitting(names: list[str], incomplete: str) -> list[str]:
     return sorted({name for name in names if name.startswith(incomplete)})
 

@@ -16,6 +16,7 @@ from coarsegrad.cli.demo import demo
 from coarsegrad.cli.doctor import doctor
 from coarsegrad.cli.pack import pack
 from coarsegrad.cli.predict import predict
+from coarsegrad.cli.reproduce import reproduce
 from coarsegrad.cli.summary import summary
 from coarsegrad.cli.train import train
 from coarsegrad.cli.verify import verify
@@ -49,6 +50,7 @@ for _command in (
     predict,
     bench,
     demo,
+    reproduce,
     doctor,
 ):
     app.command()(answering(_command))

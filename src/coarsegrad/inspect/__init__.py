@@ -2,10 +2,10 @@
 
 from coarsegrad.inspect.check import check
 from coarsegrad.inspect.count import Counts
-from coarsegrad.inspect.findings import Finding, Findings, NotApplied
+from coarsegrad.inspect.findings import Finding, Findings, Measured, NotApplied
 from coarsegrad.inspect.report import Row, Summary
 from coarsegrad.inspect.summary import summary
 
 __all__ = [
-    "Counts", "Finding", "Findings", "NotApplied", "Row", "Summary", "check", "summary",
+    "Counts", "Finding", "Findings", "Measured", "NotApplied", "Row", "Summary", "check", "summary",
 ]  # fmt: skip

@@ -37,8 +37,8 @@ OF_THE_OPTIMIZER: tuple[Rule, ...] = (
     rules_optimizer.latents_without_box,
     rules_optimizer.latents_without_owner,
 )
-OF_THE_BATCH: tuple[Rule, ...] = (rules_batch.saturated_inputs,)
-OF_A_LARGE_BATCH: tuple[Rule, ...] = (rules_batch.dead_inputs,)
+OF_THE_BATCH: tuple[Rule, ...] = (rules_batch.saturated_inputs, rules_batch.assumption2)
+OF_A_LARGE_BATCH: tuple[Rule, ...] = (rules_batch.dead_inputs, rules_batch.one_bit_relu)
 OF_PACKING: tuple[Rule, ...] = (not_packable,)
 
 
@@ -53,7 +53,8 @@ def check(
 
     Args:
         model: any module with one input.
-        batch: (N, ...) of real data; 32 samples or more for ``dead-inputs``.
+        batch: (N, ...) of real data; 32 samples or more for ``dead-inputs`` and ``one-bit-relu``.
+            With it, the constants of Assumption 2 are measured for each quantized ReLU.
         optimizer: the one that trains the model.
 
     Raises:
@@ -95,7 +96,7 @@ def _check(model: nn.Module, batch: Tensor | None, optimizer: Optimizer | None) 
     no_optimizer = "no optimizer was given" if optimizer is None else None
     apply(OF_THE_OPTIMIZER, no_optimizer, model, optimizer)
     apply(OF_PACKING, no_batch, twin, batch, found)
-    return Findings(tuple(found), tuple(skipped))
+    return Findings(tuple(found), tuple(skipped), rules_batch.measured(readings or []))
 
 
 def name_of(rule: Rule) -> str:

@@ -39,6 +39,27 @@ class NotApplied:
     reason: str
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Assumption 2 of Long, Yin, Xin 2020 on what a batch gives one quantized ReLU.
+
+    Attributes:
+        layer: the module's name.
+        ste: the coarse derivative.
+        bound: the largest input B, in steps.
+        delta: inf g' on (0, B].
+        delta_tilde: sup g' on (0, B].
+        holds: whether g is 0 for x <= 0 and delta > 0.
+    """
+
+    layer: str
+    ste: str
+    bound: float
+    delta: float
+    delta_tilde: float
+    holds: bool
+
+
 @final
 @dataclass(frozen=True, repr=False)
 class Findings:
@@ -46,6 +67,7 @@ class Findings:
 
     found: tuple[Finding, ...]
     not_applied: tuple[NotApplied, ...] = ()
+    measured: tuple[Measured, ...] = ()
 
     def __iter__(self) -> Iterator[Finding]:
         return iter(self.found)
@@ -63,7 +85,8 @@ class Findings:
             lines += plain.wrapped(first.consequence, "  ", "  ")
             lines += plain.wrapped(first.cure, "  cure: ", "  ")
             lines += plain.wrapped(first.source, "  source: ", "  ")
-        lines += [""] * bool(self.found and self.not_applied)
+        lines += self._coarse_gradients()
+        lines += [""] * bool((self.found or self.measured) and self.not_applied)
         reasons = dict.fromkeys(skipped.reason for skipped in self.not_applied)
         for reason in reasons:
             rules = ", ".join(s.rule for s in self.not_applied if s.reason == reason)
@@ -71,6 +94,22 @@ class Findings:
         return "\n".join(lines)
 
     __repr__ = __str__
+
+    def _coarse_gradients(self) -> list[str]:
+        """Return a table of what was measured, 80 columns at most."""
+        if not self.measured:
+            return []
+        layers = [plain.short(m.layer, 28) for m in self.measured]
+        stes = [plain.short(m.ste, 24) for m in self.measured]
+        one, two = (max(map(len, column)) for column in (["layer", *layers], ["g", *stes]))
+        lines = [
+            "", "coarse gradients on this batch, g of x in steps, 0 < x <= B (Assumption 2):",
+            f"  {'layer':{one}}  {'g':{two}} {'B':>7}  inf g'  sup g'  holds",
+        ]  # fmt: skip
+        for m, layer, ste in zip(self.measured, layers, stes, strict=True):
+            numbers = f"{m.bound:7.4g}  {m.delta:6.3g}  {m.delta_tilde:6.3g}"
+            lines.append(f"  {layer:{one}}  {ste:{two}} {numbers}  {'yes' if m.holds else 'no'}")
+        return lines
 
     def table(self) -> Table:
         """Return a rich table, a row for each finding."""
@@ -86,6 +125,7 @@ class Findings:
         return {
             "findings": [asdict(finding) for finding in self.found],
             "not_applied": [asdict(skipped) for skipped in self.not_applied],
+            "measured": [asdict(measured) for measured in self.measured],
         }
 
     def _alike(self) -> list[list[Finding]]:

@@ -6,6 +6,7 @@ does; their own are still those of no data.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from coarsegrad.inspect import watch
-from coarsegrad.inspect.findings import Finding
+from coarsegrad.inspect.findings import Finding, Measured
 from coarsegrad.inspect.graph import is_batch_norm
+from coarsegrad.inspect.rules_layer import without_gradient
 from coarsegrad.nn import LatentWeight
 from coarsegrad.quantizers import Quantizer
 
@@ -31,14 +33,29 @@ SAMPLES = 32
 SATURATED = 0.9
 
 
+#: How far the share of positive inputs may be from a half for inputs to count as symmetric.
+SYMMETRIC = 0.1
+
+
 @dataclass(frozen=True)
 class Reading:
-    """What reached one quantizer: shares of constant channels and of zero derivatives."""
+    """What reached one quantizer.
+
+    Shares of constant channels, of zero derivatives and of positive inputs; the largest input, in
+    the unit that its coarse derivative sees.
+    """
 
     name: str
     quantizer: Quantizer
     dead: float
     saturated: float
+    positive: float
+    bound: float
+
+    @property
+    def is_relu(self) -> bool:
+        """Whether it is a quantized ReLU, whose lowest level is 0: the case of Assumption 2."""
+        return self.quantizer.levels[0] == 0
 
 
 def read(model: nn.Module, batch: Tensor) -> list[Reading]:
@@ -112,12 +129,70 @@ def saturated_inputs(readings: list[Reading]) -> Iterator[Finding]:
             )
 
 
+def assumption2(readings: list[Reading]) -> Iterator[Finding]:
+    """Coarse derivatives that are not zero below 0, on quantized ReLUs.
+
+    Source: Long, Yin, Xin 2020, arXiv:2011.11256, Assumption 2 and section 8.1.
+    """
+    for reading in readings:
+        if reading.is_relu and not reading.quantizer.ste.vanishes_below_zero:
+            yield Finding(
+                reading.name,
+                "assumption2",
+                f"the proxy of {reading.quantizer.ste} is not 0 for x <= 0, where the quantized "
+                "ReLU is: the coarse gradient need not point downhill, and does not reach zero "
+                "loss in the paper's experiment",
+                "use ReLU(), ReverseExp(), LogTailedReLU() or ClippedReLU() from coarsegrad.ste",
+                "Long, Yin, Xin 2020, arXiv:2011.11256, Assumption 2",
+            )
+
+
+def one_bit_relu(readings: list[Reading]) -> Iterator[Finding]:
+    """Quantized ReLUs of one bit on inputs that lie as often above 0 as below.
+
+    Source: docs/papers/coarse-gradient.md: on a class that is symmetric about 0, x and -x get
+    complementary bits, so that no weights make the loss of both zero, and Theorem 3.1 of Long, Yin,
+    Xin 2020, arXiv:2011.11256, says nothing.
+    """
+    for reading in readings:
+        even = abs(reading.positive - 0.5) <= SYMMETRIC
+        if reading.is_relu and len(reading.quantizer.levels) == 2 and even:
+            yield Finding(
+                reading.name,
+                "one-bit-relu",
+                f"its levels are 0 and 1, and {reading.positive:.0%} of its inputs are positive: "
+                "for a class that is symmetric about 0, x and -x then get complementary bits, "
+                "and no weights bring the loss of both to 0; the convergence theorem is empty",
+                "use QuantReLU with 2 bits or more, or a sign, whose levels are symmetric too",
+                "Long, Yin, Xin 2020, arXiv:2011.11256, Theorem 3.1; "
+                "docs/papers/coarse-gradient.md",
+            )
+
+
+def measured(readings: list[Reading]) -> tuple[Measured, ...]:
+    """Return the constants of Assumption 2 for each quantized ReLU, on what reached it."""
+    return tuple(
+        Measured(reading.name, repr(reading.quantizer.ste), reading.bound,
+                 found.delta, found.delta_tilde, found.holds)
+        for reading in readings
+        if reading.is_relu and 0 < reading.bound < math.inf
+        for found in [reading.quantizer.ste.assumption2(reading.bound)]
+    )  # fmt: skip
+
+
 @torch.no_grad()
 def _reading(name: str, quantizer: Quantizer, x: Tensor, channel: int) -> Reading:
     levels = quantizer.split(x)[0].movedim(channel, 0).flatten(1)
     constant = (levels == levels[:, :1]).all(1)
-    zero = quantizer.ste.derivative(x) == 0
-    return Reading(name, quantizer, float(constant.float().mean()), float(zero.float().mean()))
+    unit = float(getattr(quantizer, "unit", 1.0))
+    return Reading(
+        name,
+        quantizer,
+        dead=float(constant.float().mean()),
+        saturated=without_gradient(quantizer, x),
+        positive=float((x > 0).float().mean()),
+        bound=float(x.abs().max()) / unit,
+    )
 
 
 def _has_seen_batches(norm: nn.Module) -> bool:

@@ -100,7 +100,8 @@ def frozen_latents(model: nn.Module) -> Iterator[Finding]:
         ste = getattr(module.weight_quantizer, "ste", None)
         if not isinstance(ste, CoarseDerivative) or not isinstance(module.weight, Tensor):
             continue
-        share = float((ste.derivative(module.weight.detach()) == 0).float().mean())
+        assert module.weight_quantizer is not None
+        share = without_gradient(module.weight_quantizer, module.weight)
         if share > FROZEN:
             yield Finding(
                 name,
@@ -111,6 +112,18 @@ def frozen_latents(model: nn.Module) -> Iterator[Finding]:
                 "box, or use Sign(ste=Identity()) for weights",
                 "Courbariaux et al. 2016, arXiv:1602.02830, section 1.2",
             )
+
+
+def without_gradient(quantizer: Quantizer, x: Tensor) -> float:
+    """Return the share of x for which a quantizer's levels pass no gradient back."""
+    x = x.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        levels = quantizer.split(x)[0]
+        if not levels.requires_grad:
+            # A quantizer that leaves its coarse derivative to others.
+            return float((quantizer.ste.derivative(x.detach()) == 0).float().mean())
+        (gradient,) = torch.autograd.grad(levels.sum(), x)
+    return float((gradient == 0).float().mean())
 
 
 def _is_data_dependent(quantizer: Quantizer) -> bool:

@@ -1,5 +1,6 @@
 """Quantized layers: torch's own, plus a quantizer for the input and one for the weights."""
 
+from coarsegrad.nn.calibrate import calibrate
 from coarsegrad.nn.conv import Conv2d
 from coarsegrad.nn.convert import convert
 from coarsegrad.nn.latent import LatentWeight, binarize_latents_
@@ -15,5 +16,6 @@ __all__ = [
     "NormalizedBatchNorm",
     "Plan",
     "binarize_latents_",
+    "calibrate",
     "convert",
 ]

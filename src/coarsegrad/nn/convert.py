@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 
 from coarsegrad.errors import ConvertError, nearest
 from coarsegrad.nn.activations import remove_activations
+from coarsegrad.nn.calibrated import calibrated
 from coarsegrad.nn.draft import Draft
 from coarsegrad.nn.edits import quantized
 from coarsegrad.nn.flow import Flow
@@ -21,6 +22,7 @@ from coarsegrad.nn.plan import Change, Plan
 from coarsegrad.nn.ranks import Rank, ranks
 from coarsegrad.nn.trace import trace
 from coarsegrad.quantizers import Quantizer, Sign
+from coarsegrad.quantizers import precision as named_quantizers
 from coarsegrad.ste import ClippedIdentity, Identity
 
 End = Literal["float", "weights", "binary"]
@@ -43,6 +45,7 @@ def convert(
     skip: str | Iterable[str] = (),
     first: End = "float",
     last: End = "float",
+    precision: str | None = None,
     x: Tensor | tuple[Tensor, ...] | None = None,
     dry_run: bool = False,
 ) -> Plan:
@@ -50,7 +53,7 @@ def convert(
 
     ``torch.nn.Conv2d`` and ``Linear`` become ``coarsegrad.nn.Conv2d`` and ``Linear`` on the same
     Parameter objects, under the same keys. Activations that only stand before signs become
-    Identity; a batch norm comes behind each layer with quantized weights where none is; their
+    Identity; a batch norm comes behind each layer with 1- or 2-bit weights where none is; their
     biases that batch norm subtracts again are frozen. An inserted norm knows nothing of the data
     before the first training batch: evaluate a converted model only after some steps.
 
@@ -73,6 +76,10 @@ def convert(
             order of execution: ``"float"`` leaves them, ``"weights"`` quantizes their weights
             only, ``"binary"`` treats them as all others.
         last: the same for layers that reach the model's output without another behind.
+        precision: ``"W1A2"`` and the like, as in ``quantizers.precision``, instead of the two
+            quantizers: 1 to 8 bits, or 32 for float. Quantized ReLUs round to nearest levels and
+            get their steps from ``x``, by ``nn.calibrate``; without it, the step that is best for
+            inputs of N(0, 1).
         x: an example batch, or a tuple of them; tells shapes that the graph does not.
         dry_run: plan only; the model is left as it is.
 
@@ -91,10 +98,7 @@ def convert(
     """
     _check_end("first", first)
     _check_end("last", last)
-    quantizers = (
-        _quantizer("input_quantizer", input_quantizer, Sign(ste=ClippedIdentity())),
-        _quantizer("weight_quantizer", weight_quantizer, Sign(ste=Identity())),
-    )
+    quantizers = _quantizers(input_quantizer, weight_quantizer, precision)
     if quantizers == (None, None):
         raise ConvertError(
             "convert needs an input_quantizer or a weight_quantizer, got None for both, which "
@@ -112,7 +116,30 @@ def convert(
         return Plan(model, draft.changes, draft.kept, None)
     for edit in draft.edits:
         edit.apply()
-    return Plan(model, draft.changes, draft.kept, draft.edits)
+    plan = Plan(model, draft.changes, draft.kept, draft.edits)
+    return plan if precision is None or x is None else calibrated(plan, x)
+
+
+def _quantizers(
+    inputs: object, weights: object, precision: str | None
+) -> tuple[Quantizer | None, Quantizer | None]:
+    """Return the input and the weight quantizer that the arguments stand for."""
+    if precision is None:
+        return (
+            _quantizer("input_quantizer", inputs, Sign(ste=ClippedIdentity())),
+            _quantizer("weight_quantizer", weights, Sign(ste=Identity())),
+        )
+    if (inputs, weights) != ("sign", "sign"):
+        raise ConvertError(
+            f"convert needs precision or quantizers, got precision={precision!r} and "
+            f"input_quantizer={inputs!r}, weight_quantizer={weights!r}; leave one of them out"
+        )
+    try:
+        # Nearest levels change a trained network least.
+        found = named_quantizers(precision, levels="round")
+    except ValueError as error:
+        raise ConvertError(f"convert: {error}") from error
+    return found.inputs, found.weights
 
 
 def _check_end(argument: str, value: object) -> None:
@@ -317,11 +344,24 @@ def _collect(
         n: quantizers[0] if c.inputs else None for name, c in choices.items() for n in uses[name]
     }
     gone, starved = remove_activations(draft, fed)
-    summed = {name: uses[name] for name, choice in choices.items() if choice.weights}
+    summed = {
+        name: uses[name]
+        for name, choice in choices.items()
+        if choice.weights and _needs_norm(quantizers[1])
+    }
     insert_input_norms(draft, starved, known)
     idle = insert_norms(draft, summed, gone, known)
     draft.generate_forwards()
     freeze_idle_biases(draft, idle, made)
+
+
+def _needs_norm(weights: Quantizer | None) -> bool:
+    """Whether sums on these weights need a norm where the float layer needed none.
+
+    From 3 bits on, levels times scale are the float weights but for a small error, and so are the
+    sums: a norm would only change a trained network.
+    """
+    return weights is not None and weights.bits <= 2
 
 
 def _exchange(

@@ -60,7 +60,7 @@ class Plan:
         self.kept = tuple(kept)
         self.dry_run = edits is None
         self.undone = False
-        self._edits = tuple(edits or ())
+        self.edits = tuple(edits or ())
 
     def undo(self) -> nn.Module:
         """Turn the model back into the float model, with the weights of now; return it.
@@ -82,9 +82,9 @@ class Plan:
                 "undo needs a plan that is in force, got one that was undone before; "
                 "call convert again for a new plan"
             )
-        for edit in self._edits:
+        for edit in self.edits:
             edit.check()
-        for edit in reversed(self._edits):
+        for edit in reversed(self.edits):
             edit.undo()
         self.undone = True
         return self.model

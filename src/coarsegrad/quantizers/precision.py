@@ -8,6 +8,7 @@ from typing import NamedTuple
 from coarsegrad.quantizers.protocol import Quantizer
 from coarsegrad.quantizers.quant_relu import QuantReLU
 from coarsegrad.quantizers.quant_weight import QuantWeight
+from coarsegrad.quantizers.rounding import Rounding
 from coarsegrad.quantizers.sign import Sign
 from coarsegrad.ste import ClippedIdentity, CoarseDerivative, Identity
 
@@ -19,7 +20,9 @@ class Precision(NamedTuple):
     inputs: Quantizer | None
 
 
-def precision(name: str, ste: CoarseDerivative | None = None) -> Precision:
+def precision(
+    name: str, ste: CoarseDerivative | None = None, levels: Rounding = "ceil"
+) -> Precision:
     """Return new quantizers for ``WxAy``: x-bit weights and y-bit activations, 1 to 8 or 32.
 
     Weights: 1 bit is ``Sign(ste=Identity())``, 2 to 8 ``QuantWeight(bits)`` with a step per output
@@ -29,6 +32,7 @@ def precision(name: str, ste: CoarseDerivative | None = None) -> Precision:
         name: such as ``"W1A2"``.
         ste: the coarse derivative of the activations; ``ClippedIdentity()`` for signs and
             ``ReLU()`` for more bits unless given.
+        levels: where quantized ReLUs cut, as in ``QuantReLU``.
 
     Raises:
         ValueError: another form of name, or bits that are neither 1 to 8 nor 32.
@@ -42,7 +46,7 @@ def precision(name: str, ste: CoarseDerivative | None = None) -> Precision:
         raise ValueError(
             f"precision needs a name such as 'W1A2', with 1 to 8 bits or 32 for float, got {name!r}"
         )
-    return Precision(_weights(bits[0]), _inputs(bits[1], ste))
+    return Precision(_weights(bits[0]), _inputs(bits[1], ste, levels))
 
 
 def _weights(bits: int) -> Quantizer | None:
@@ -51,9 +55,9 @@ def _weights(bits: int) -> Quantizer | None:
     return Sign(ste=Identity()) if bits == 1 else QuantWeight(bits)
 
 
-def _inputs(bits: int, ste: CoarseDerivative | None) -> Quantizer | None:
+def _inputs(bits: int, ste: CoarseDerivative | None, levels: Rounding) -> Quantizer | None:
     if bits == 32:
         return None
     if bits == 1:
         return Sign(ste=ClippedIdentity() if ste is None else ste)
-    return QuantReLU(bits, ste=ste)
+    return QuantReLU(bits, ste=ste, levels=levels)

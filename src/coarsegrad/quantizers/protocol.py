@@ -15,12 +15,13 @@ class Quantizer(Protocol):
 
     ``levels`` are the values of ``split(x)[0]`` in rising order; ``bits`` is what one costs.
 
-    Three more facts may be stated; a quantizer without them counts as False, False, None:
+    Four more facts may be stated; a quantizer without them counts as False, False, None, 1:
 
     - ``weights_only``: it has numbers of its own for each slice of dimension 0, or a threshold
       taken from the whole tensor. That is a weight's output channels, but the batch of an input.
     - ``data_dependent``: its threshold or scale is computed from each tensor that it is given.
     - ``channels``: it has so many learned scales, one per output channel.
+    - ``unit``: its inputs are divided by this number before ``ste`` sees them.
     """
 
     bits: int

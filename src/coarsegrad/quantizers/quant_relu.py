@@ -123,6 +123,14 @@ class QuantReLU(torch.nn.Module):
         return (1 << self.bits) - 1
 
     @property
+    def unit(self) -> float:
+        """What inputs are divided by before ``ste`` sees them: the step, or free levels' mean."""
+        if self.values is not None:
+            return self.values[-1].item() / self.top
+        assert self.step is not None
+        return self.step.item()
+
+    @property
     def levels(self) -> tuple[float, ...]:
         """The levels of ``split``: 0, 1, ..., q_b, or the values that ``calibrate`` has found."""
         if self.values is None:

@@ -45,7 +45,7 @@ def paper(name: str) -> Paper:
         ValueError: there is none of this name; the message lists those there are.
 
     >>> paper("coarse-gradient").items[0]
-    'fig3'
+    'lemmas'
     """
     if name not in papers():
         raise ValueError(f"there is no paper {name!r}; there are: {', '.join(papers())}")

@@ -1,1 +1,10 @@
-"""Experiments that test theorems, in float64; a leaf: no other room but ``reproduce`` uses it."""
+"""Theorems put to the test, in float64: the networks they are about, their assumptions, lemmas.
+
+A leaf: of the other rooms only ``reproduce`` and ``cli`` import it.
+"""
+
+from coarsegrad.theory import two_layer
+from coarsegrad.theory.perceptron import perceptron_loss, perceptron_step
+from coarsegrad.theory.two_layer import *  # noqa: F403
+
+__all__ = ["perceptron_loss", "perceptron_step", "two_layer", *two_layer.__all__]

@@ -3,5 +3,5 @@
 Z. Long, P. Yin, J. Xin 2020, arXiv:2011.11256.
 """
 
-ITEMS = ("fig3",)
+ITEMS = ("lemmas", "fig3", "stes")
 """The items, in the paper's order; each is a module of this folder."""

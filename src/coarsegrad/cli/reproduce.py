@@ -1,0 +1,123 @@
+"""``coarsegrad reproduce``: a paper's figures and tables, measured again and compared."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from coarsegrad.cli.answer import Answer, show
+from coarsegrad.cli.completion import complete_paper
+from coarsegrad.cli.options import Json
+
+if TYPE_CHECKING:
+    from coarsegrad.reproduce import Report
+
+
+def reproduce(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="PAPER",
+            help="A paper, as coarse-gradient.",
+            autocompletion=complete_paper,
+            show_default=False,
+        ),
+    ],
+    item: Annotated[
+        str, typer.Argument(metavar="ITEM", help="A figure or table of it, or all.")
+    ] = "all",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A small form, about a minute an item.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="For CSV and PNG files [default: runs/reproduce/PAPER]."),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Seeds 0 to N-1, not the item's number.")
+    ] = None,
+    as_json: Json = False,
+) -> Answer:
+    """Measure a paper's figures and tables again."""
+    from coarsegrad.errors import require
+    from coarsegrad.reproduce import Request, papers
+    from coarsegrad.reproduce import paper as find
+
+    if name not in papers():
+        raise typer.BadParameter(f"there is no paper {name!r}; there are: {', '.join(papers())}")
+    paper = find(name)
+    if item not in ("all", *paper.items):
+        raise typer.BadParameter(
+            f"{name} has no item {item!r}; it has: {', '.join(paper.items)}, all"
+        )
+    require("torch", "report", "reproduce")
+    require("matplotlib", "report", "reproduce")
+    place = _folder(out or Path("runs") / "reproduce" / name)
+    request = Request(place, quick=quick, seeds=seeds, show=show)
+    found = [_one(name, one, request) for one in (paper.items if item == "all" else (item,))]
+    document = {"paper": name, "title": paper.title, "out": place, "quick": quick}
+    failed = any(entry["failure"] for entry in found)
+    return Answer({**document, "items": found}, _closing(place, found), code=int(failed))
+
+
+def _folder(out: Path) -> Path:
+    """Return ``out``, made if need be, before anything is measured."""
+    from coarsegrad.errors import SourceError
+
+    if out.exists() and not out.is_dir():
+        raise SourceError(f"{out} is a file; a folder is needed: --out DIR")
+    out.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def _one(name: str, item: str, request: Any) -> dict[str, Any]:
+    """Run one item and show it; an error of coarsegrad's is its failure, and others go on."""
+    from coarsegrad.errors import CoarsegradError
+    from coarsegrad.reproduce import Report, run
+
+    show(f"{name} {item}{', quick' if request.quick else ''}")
+    start = time.perf_counter()
+    try:
+        report = run(name, item, request)
+    except CoarsegradError as error:
+        report = Report(item, (), (), failure=str(error))
+    show(*_shown(report))
+    return {"item": item, **to_dict(report), "seconds": time.perf_counter() - start}
+
+
+def to_dict(report: Report) -> dict[str, Any]:
+    """Return what ``--json`` says of one item."""
+    rows = [
+        {"where": row.where, "paper": row.paper, "ours": row.ours, "verdict": row.verdict}
+        for row in report.rows
+    ]
+    return {
+        "title": report.title, "rows": rows, "files": report.files, "notes": report.notes,
+        "failure": report.failure,
+    }  # fmt: skip
+
+
+def _shown(report: Report) -> list[Any]:
+    from rich.table import Table
+
+    parts: list[Any] = []
+    if report.rows:
+        table = Table("the paper", "here", "verdict", title=report.title, show_lines=True)
+        for row in report.rows:
+            table.add_row(row.paper, row.ours, row.verdict)
+        parts.append(table)
+    parts += report.notes
+    if report.failure:
+        parts.append(f"failed: {report.failure}")
+    return parts
+
+
+def _closing(place: Path, found: list[dict[str, Any]]) -> tuple[str, ...]:
+    files = sorted(str(file) for entry in found for file in entry["files"])
+    partial = sorted(str(file) for file in place.glob("*.partial.csv"))
+    lines = [f"written: {', '.join(files)}"] if files else []
+    lines += [f"partial, of a run that did not end: {', '.join(partial)}"] if partial else []
+    return tuple(lines)

@@ -1,0 +1,77 @@
+"""coarsegrad reproduce: files, comparison, failures; the items are tested in tests/reproduce."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from coarsegrad.errors import MissingDataError
+from coarsegrad.reproduce import Comparison, Report, Request, recorded
+from coarsegrad.reproduce.coarse_gradient import fig3
+from commandline import Run
+
+WORDS = ("reproduce", "coarse-gradient", "fig3")
+
+
+def measured(request: Request) -> Report:
+    """Stand in for an item: a table of the request, and one row of each kind."""
+    request.show("  at work")
+    with recorded(request.out / "a.csv") as record:
+        record.add({"quick": request.quick, "seeds": request.seeds_or(30)})
+    rows = (
+        Comparison("it converges", "30 of 30", "holds", "Fig. 3"),
+        Comparison("99.10", "98.3", "differs", "Table 2"),
+    )
+    return Report("An item", rows, (record.path,), ("Not as in the paper.",))
+
+
+def diverges(request: Request) -> Report:
+    """Stand in for an item whose data are missing half way."""
+    with recorded(request.out / "b.csv") as record:
+        record.add({"seed": 0})
+        raise MissingDataError("MNIST is not here")
+
+
+def test_an_item(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fig3, "run", measured)
+    done = run(*WORDS)
+    assert done.code == 0, done.err
+    table = Path("runs/reproduce/coarse-gradient/a.csv")
+    assert table.read_text() == "quick,seeds\nFalse,30\n"
+    for said in ("at work", "it converges", "30 of 30", "holds", "differs", "Not as in the paper.",
+                 f"written: {table}"):  # fmt: skip
+        assert said in done.out
+    assert max(map(len, done.out.splitlines())) <= 80
+
+
+def test_options_reach_the_item(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fig3, "run", measured)
+    done = run(*WORDS, "--quick", "--seeds", "3", "--out", "some/where", "--json")
+    assert done.code == 0, done.err
+    assert Path("some/where/a.csv").read_text() == "quick,seeds\nTrue,3\n"
+    found = json.loads(done.out)
+    assert (found["paper"], found["out"], found["quick"]) == ("coarse-gradient", "some/where", True)
+    (item,) = found["items"]
+    assert (item["item"], item["failure"], item["files"]) == ("fig3", None, ["some/where/a.csv"])
+    assert item["rows"][1] == {
+        "where": "Table 2", "paper": "99.10", "ours": "98.3", "verdict": "differs",
+    }  # fmt: skip
+    assert "at work" in done.err
+
+
+def test_a_failure_is_1_and_its_rows_are_kept(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fig3, "run", diverges)
+    done = run(*WORDS, "--out", "o")
+    assert done.code == 1
+    assert "failed: MNIST is not here" in done.out
+    assert "partial, of a run that did not end: o/b.partial.csv" in done.out
+    assert json.loads(run(*WORDS, "--json").out)["items"][0]["failure"] == "MNIST is not here"
+
+
+def test_a_file_is_no_folder(run: Run) -> None:
+    Path("o").touch()
+    done = run(*WORDS, "--out", "o")
+    assert (done.code, done.out) == (1, "")
+    assert "o is a file; a folder is needed" in done.said
