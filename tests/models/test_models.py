@@ -10,7 +10,7 @@ from coarsegrad import models
 from coarsegrad.models.lenet5 import LeNetLayout
 from coarsegrad.nn import LatentWeight, NormalizedBatchNorm
 from coarsegrad.optim import param_groups
-from coarsegrad.quantizers import QuantReLU
+from coarsegrad.quantizers import QuantReLU, Sign
 from coarsegrad.ste import ClippedReLU, CoarseDerivative, Triangle
 
 DIGIT, COLOUR = (1, 28, 28), (3, 32, 32)
@@ -18,6 +18,11 @@ VGG = 9 * 128 * (128 + 2 * 128 + 4 * 128 + 8 * 128 + 16 * 128)  # conv 2 to 6
 VGG_ENDS = 27 * 128 + 8192 * 10
 VGG_NORMS = 2 * 2 * (128 + 256 + 512)
 
+# Written out from the plans: 9 inputs x outputs a 3x3 convolution.
+CNN7 = 9 * (32 + 32 * 32 + 32 * 64 + 64 * 64 + 64 * 128 + 128 * 128) + 1152 * 2
+CNN7_16 = 9 * (16 + 16 * 16 + 16 * 32 + 32 * 32 + 32 * 64 + 64 * 64) + 576 * 2
+VGG11_16 = 9 * (48 + 512 + 2048 + 64 * 64 + 64 * 128 + 3 * 128 * 128) + 1280
+RESNET_8 = 9 * (6 * 8 * 8 + 8 * 16 + 5 * 16 * 16 + 16 * 32 + 5 * 32 * 32)
 WIDE = {"layout": "20-50-500"}
 
 # model, options, shape of an image, 1-bit parameters, float parameters
@@ -36,9 +41,16 @@ ROWS: list[tuple[str, dict[str, Any], tuple[int, ...], int, int]] = [
     ("lenet5", WIDE, DIGIT, 430_500, 2 * (20 + 50 + 500 + 10)),
     ("vgg_small", {}, COLOUR, VGG, VGG_ENDS + 10 + VGG_NORMS),
     ("vgg_small", {"float_ends": False}, COLOUR, VGG + VGG_ENDS, VGG_NORMS + 20),
+    ("cnn7", {}, DIGIT, 0, CNN7 + 2 + 20),
+    ("cnn7", {"precision": "W1A2", "width": 16}, DIGIT, CNN7_16, 4 + 20),
+    ("vgg11", {}, COLOUR, 0, 9_217_728 + 5_130),
+    ("vgg11", {"precision": "W1A1", "width": 16}, COLOUR, VGG11_16, 2 * (16 + 32 + 128 + 512) + 20),
+    ("resnet20", {}, COLOUR, 0, 268_336 + 10),
+    ("resnet20", {"precision": "W4A4", "width": 8}, COLOUR, 216 + RESNET_8 + 320, 20),
     ("vgg_small", {"width": 32}, COLOUR, VGG // 16, 27 * 32 + 2048 * 10 + 10 + VGG_NORMS // 4),
 ]
-SMALL = [(row[0], {**row[1], **({"width": 8} if row[0] == "vgg_small" else {})}, row[2])
+NARROW = ("vgg_small", "cnn7", "vgg11", "resnet20")
+SMALL = [(row[0], {**row[1], **({"width": 8} if row[0] in NARROW else {})}, row[2])
          for row in ROWS]  # fmt: skip
 
 
@@ -158,3 +170,43 @@ def test_a_seeds_initial_weights_of_lenet_stay() -> None:
     torch.manual_seed(3)
     assert torch.equal(net[11].weight, nn.Linear(84, 10, bias=False).weight)
     assert torch.equal(net[0].weight, nn.Conv2d(1, 6, 5, bias=False).weight)
+
+
+@pytest.mark.parametrize(("name", "layers"), [("vgg11", 9), ("resnet20", 20), ("cnn7", 7)])
+def test_the_depth_is_the_one_in_the_name(name: str, layers: int) -> None:
+    assert len(layers_of(name, {"width": 4})) == layers
+
+
+def test_resnets_shortcuts_subsample_and_add_zeros() -> None:
+    net = models.resnet20(width=4).eval()
+    halving = net[4]
+    with torch.no_grad():
+        for parameter in halving.parameters():
+            parameter.zero_()
+        x = torch.randn(2, 4, 32, 32)
+        y = halving(x)
+    assert y.shape == (2, 8, 16, 16)
+    assert torch.equal(y[:, 2:6], x[:, :, ::2, ::2])
+    assert not y[:, :2].any()
+    assert not y[:, 6:].any()
+
+
+@pytest.mark.parametrize("precision", ["W32A4", "W1A1", "W1A32"])
+def test_the_activation_before_resnets_mean_is_that_of_the_others(precision: str) -> None:
+    net = models.resnet20(width=4, precision=precision)
+    kinds = {"W32A4": QuantReLU, "W1A1": Sign, "W1A32": nn.ReLU}
+    before_mean = next(i for i, m in enumerate(net) if isinstance(m, nn.AdaptiveAvgPool2d)) - 1
+    assert isinstance(net[before_mean], kinds[precision])
+    assert net[-1 if precision == "W32A4" else -2].input_quantizer is None
+
+
+def test_cnn7s_features_lie_in_the_whole_plane() -> None:
+    torch.manual_seed(0)
+    net = models.cnn7(width=4)
+    x = torch.randn(64, 1, 28, 28)
+    features, cosines = net[:-1](x), net(x)
+    assert features.shape == (64, 2)
+    directions = net[-1].weight / net[-1].weight.norm(dim=1, keepdim=True)
+    expected = features @ directions.T / features.norm(dim=1, keepdim=True)
+    assert torch.allclose(cosines, expected, atol=1e-5)
+    assert len(features.unique()) == features.numel()

@@ -52,8 +52,8 @@ def test_data_has_the_shape_that_the_table_says() -> None:
 LENET = {"model": "lenet5"}
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"model": "vgg_small"}, r"model: vgg_small takes images of shape \(3, 32, 32\), but data: "
-     r"mnist has \(1, 28, 28\); choose model: small_cnn or mlp or lenet5, or data: cifar10"),
-    ({"data": "cifar10"}, r"model: small_cnn takes .* choose model: vgg_small, or data: mnist or"),
+     r"mnist has \(1, 28, 28\); choose model: small_cnn or mlp or lenet5 or cnn7, or data: ci"),
+    ({"data": "cifar10"}, r"model: small_cnn takes .* choose model: vgg_small or vgg11 or "),
     ({"width": 8}, "width: 8 has no effect, since model: small_cnn .*choose model: mlp or vgg_sm"),
     ({"model": "mlp", "width": 0}, "width is 0; input should be greater"),
     ({"augment": "flip"}, "augment is 'flip'; input should be 'none' or 'crop_flip'"),
@@ -81,6 +81,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"schedule": "steps", "milestones": [2, 2]}, "schedule: steps needs milestones that rise"),
     ({"schedule": "steps", "milestones": [2, 6]}, "schedule: steps .* below epochs: 6, got"),
     ({"schedule": "steps", "milestones": [1], "gamma": 1.0}, "gamma is 1.0; input should be less"),
+    ({"margin": 0.2}, "margin: 0.2 has no effect, since model: small_cnn .* choose model: cnn7"),
+    ({"scale": 9.0}, "scale: 9.0 has no effect, since model: small_cnn gives no cosines"),
+    ({"model": "cnn7", "margin": 1.0}, "margin is 1.0; input should be less"),
+    ({"model": "cnn7", "scale": 0.0}, "scale is 0.0; input should be greater"),
+    ({"model": "cnn7", "lr_binary": 0.1}, "lr_binary: 0.1 has no effect with precision: W32A4"),
     ({"weight_decay": -1.0}, "weight_decay is -1.0; input should be greater"),
 ]  # fmt: skip
 
@@ -133,7 +138,7 @@ def test_old_recipes_load(tmp_path: Path) -> None:
     recipe = Recipe(epochs=3)
     lines = recipe.to_yaml().splitlines()
     new = ("augment", "width", "twin", "precision", "layout", "float_ends", "weight_decay",
-           "milestones", "gamma")  # fmt: skip
+           "milestones", "gamma", "scale", "margin")  # fmt: skip
     old = [line for line in lines if line.partition(":")[0] not in new]
     assert len(old) == len(lines) - len(new)
     (tmp_path / "recipe.yaml").write_text("\n".join(old))

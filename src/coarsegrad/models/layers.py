@@ -96,16 +96,27 @@ class Layers:
             weight_quantizer=made.weights,
         )
 
-    def last(self, inputs: int, classes: int) -> list[Module]:
-        """Return the classifier: with a bias if its weights are float, else with batch norm."""
+    def last(self, inputs: int, outputs: int, *, activated: bool = False) -> list[Module]:
+        """Return the last layer: with a bias if its weights are float, else with batch norm.
+
+        Args:
+            inputs: numbers a sample.
+            outputs: likewise.
+            activated: its inputs went through ``activation`` already.
+        """
         layer = Linear(
             inputs,
-            classes,
+            outputs,
             bias=self.float_last,
-            input_quantizer=self._quantizers().inputs,
+            input_quantizer=None if activated else self._quantizers().inputs,
             weight_quantizer=self._end,
         )
-        return [layer] if self.float_last else [layer, BatchNorm1d(classes)]
+        return [layer] if self.float_last else [layer, BatchNorm1d(outputs)]
+
+    def activation(self) -> list[Module]:
+        """Return the activation by itself, where no layer has it; ``norm2d`` brings a ReLU."""
+        made = self._quantizers().inputs
+        return [made] if isinstance(made, Module) else []
 
     def norm1d(self, channels: int) -> list[Module]:
         """Return what stands between a dense layer and the next layer's activation."""

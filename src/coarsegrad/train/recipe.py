@@ -15,7 +15,7 @@ from coarsegrad.errors import RecipeError, nearest
 from coarsegrad.train import shapes
 
 DataName = Literal["mnist", "digits", "cifar10"]
-ModelName = Literal["small_cnn", "mlp", "lenet5", "vgg_small"]
+ModelName = Literal["small_cnn", "mlp", "lenet5", "vgg_small", "cnn7", "vgg11", "resnet20"]
 SteName = Literal[
     "identity", "clipped_identity", "triangle", "swish_sign", "relu", "clipped_relu", "sigmoid",
     "reverse_exp", "log_tailed",
@@ -43,7 +43,8 @@ class Recipe:
         data: data set.
         augment: ``crop_flip`` shifts and mirrors each training image anew in each epoch.
         model: architecture, a function of ``coarsegrad.models``; it has to take the data's shape.
-        width: of models that take one, ``mlp`` and ``vgg_small``; None is the model's own.
+        width: of models that take one, all but ``small_cnn`` and ``lenet5``; None is the model's
+            own.
         precision: of models that take one, bits of weights and activations such as ``W1A2``, 1 to 8
             or 32 for float; None is the model's own. W32 has no latent weights: everything is
             trained by ``optimizer_real``.
@@ -68,6 +69,9 @@ class Recipe:
         weight_decay: of ``optimizer_real``: added to the gradient by torch's rules (``sgdm``,
             ``adam``, ``amsgrad``), decoupled in coarsegrad's. That of latent weights is one of
             ``options``.
+        scale: s of the CosFace loss, which trains models that give cosines, ``cnn7``; None is 30.
+            The others are trained by cross entropy.
+        margin: its m; None is 0.1.
         schedule: learning rate over the run; ``cosine`` falls to 0 at its end, ``steps``
             multiplies by ``gamma`` at each milestone.
         milestones: epochs after which ``steps`` multiplies, rising.
@@ -110,6 +114,8 @@ class Recipe:
     beta2: _Beta = 0.999
     cstar: CStarName = "relative"
     weight_decay: _Rate = 0.0
+    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    margin: _Beta | None = None
     schedule: Literal["cosine", "constant", "steps"] = "cosine"
     milestones: list[_Count] = Field(default_factory=list)
     gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1

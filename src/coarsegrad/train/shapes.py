@@ -15,6 +15,7 @@ class _Model(NamedTuple):
     shape: tuple[int, int, int]
     precision: str  # unless the recipe says otherwise
     takes: frozenset[str] = frozenset()
+    gives_cosines: bool = False
 
 
 _DIGIT, _COLOUR = (1, 28, 28), (3, 32, 32)
@@ -24,6 +25,9 @@ MODELS = {
     "mlp": _Model(_DIGIT, "W1A1", frozenset({"width"})),
     "lenet5": _Model(_DIGIT, "W1A1", frozenset({"precision", "layout", "float_ends"})),
     "vgg_small": _Model(_COLOUR, "W1A1", frozenset({"width", "float_ends"})),
+    "cnn7": _Model(_DIGIT, "W32A4", frozenset({"width", "precision"}), gives_cosines=True),
+    "vgg11": _Model(_COLOUR, "W32A4", frozenset({"width", "precision"})),
+    "resnet20": _Model(_COLOUR, "W32A4", frozenset({"width", "precision"})),
 }
 #: Keys of a recipe that are arguments of some models; None leaves the model's own value.
 OPTIONS = ("width", "precision", "layout", "float_ends")
@@ -87,13 +91,21 @@ def check(recipe: Recipe) -> None:
                 f"{key}: {value} has no effect, since model: {recipe.model} has one {key} only; "
                 f"leave {key} out, or choose model: {' or '.join(takers)}"
             )
+    for key in ("scale", "margin"):
+        if (value := getattr(recipe, key)) is not None and not model.gives_cosines:
+            takers = [name for name, other in MODELS.items() if other.gives_cosines]
+            raise RecipeError(
+                f"{key}: {value} has no effect, since model: {recipe.model} gives no cosines and "
+                f"is trained by cross entropy; leave {key} out, or choose model: "
+                f"{' or '.join(takers)}"
+            )
     _check_precision(recipe)
     _check_schedule(recipe)
 
 
 def _check_precision(recipe: Recipe) -> None:
     weights, activations = precision(recipe)
-    given = f"precision: {recipe.precision}"
+    given = f"precision: W{weights}A{activations}"
     if (weights, activations) == (32, 32):
         raise RecipeError(f"{given} is the float twin of a network; write twin: true instead")
     if weights == 32 and recipe.float_ends is not None:
