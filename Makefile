@@ -11,7 +11,7 @@ endif
 INSTALLED := $(VENV)/.installed
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find native -type f)
 
-.PHONY: demo test test-pure test-slow lint docs tune tune-cifar cifar10 study study-report accuracy bench-runtime bench-kernels bench-optim bench-train bench-train-peer native-asan wheel clean
+.PHONY: demo test test-pure test-slow lint docs tune tune-cifar tune-lenet cifar10 study study-report accuracy bench-runtime bench-kernels bench-optim bench-train bench-train-peer native-asan wheel clean
 
 demo: $(INSTALLED)  ## train, pack, verify and compare a binary network; a few minutes
 	$(RUN)/coarsegrad demo
@@ -47,6 +47,9 @@ tune: $(INSTALLED)  ## choose small_cnn's learning rates on held-out images; 9 r
 
 tune-cifar: $(INSTALLED)  ## choose the rates of vgg_small and its float twin; 12 runs, resumable
 	$(RUN)/python benchmarks/tune_vgg_small.py
+
+tune-lenet: $(INSTALLED)  ## choose the rates of LeNet-5 with 2- and 4-bit activations; 36 runs, resumable
+	$(RUN)/python benchmarks/tune_lenet.py
 
 cifar10: $(INSTALLED)  ## a quarter of VGG-Small and its float twin on CIFAR-10; 40 minutes of two cores
 	$(RUN)/coarsegrad train cifar10_vgg_small_cpu

@@ -18,6 +18,8 @@ CLASSES = {
     "relu": ste.ReLU,
     "clipped_relu": ste.ClippedReLU,
     "sigmoid": ste.Sigmoid,
+    "reverse_exp": ste.ReverseExp,
+    "log_tailed": ste.LogTailedReLU,
 }
 
 

@@ -47,7 +47,10 @@ BAD = [
     ("epochs: yes", "epochs is True; input should be a valid integer"),
     ("lr_real: .nan", "lr_real is nan; input should be"),
     ("beta1: 1.0", "beta1 is 1.0; input should be less than 1"),
-    ("model: small_cmm", "should be 'small_cnn', 'mlp', 'lenet5' or 'vgg_small'"),
+    (
+        "model: small_cmm",
+        "should be 'small_cnn', 'mlp', 'lenet5', 'vgg_small', 'cnn7', 'vgg11' or 'resnet20'",
+    ),
     ("- 1\n- 2", "needs lines of 'key: value', got list"),
     ("a: [", "cannot read the recipe"),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -39,6 +40,13 @@ def reproduce(
     seeds: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Seeds 0 to N-1, not the item's number.")
     ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=VALUE,...",
+            help="Run this part of an item only, as ste=relu; repeatable.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> Answer:
     """Measure a paper's figures and tables again."""
@@ -53,14 +61,34 @@ def reproduce(
         raise typer.BadParameter(
             f"{name} has no item {item!r}; it has: {', '.join(paper.items)}, all"
         )
+    items = paper.items if item == "all" else (item,)
+    filters = _filters(name, items, only or [])
     require("torch", "report", "reproduce")
     require("matplotlib", "report", "reproduce")
     place = _folder(out or Path("runs") / "reproduce" / name)
-    request = Request(place, quick=quick, seeds=seeds, show=show)
-    found = [_one(name, one, request) for one in (paper.items if item == "all" else (item,))]
+    request = Request(place, quick=quick, seeds=seeds, show=show, only=filters)
+    found = [_one(name, one, request) for one in items]
     document = {"paper": name, "title": paper.title, "out": place, "quick": quick}
     failed = any(entry["failure"] for entry in found)
     return Answer({**document, "items": found}, _closing(place, found), code=int(failed))
+
+
+def _filters(name: str, items: Sequence[str], given: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return what ``--only`` asks for, values by key, as every item understands it."""
+    from coarsegrad.reproduce import check_only
+
+    found: dict[str, tuple[str, ...]] = {}
+    for pair in ",".join(given).split(",") if given else ():
+        key, equals, value = pair.partition("=")
+        if not (key and equals and value):
+            raise typer.BadParameter(f"--only needs KEY=VALUE, got {pair!r}")
+        found[key] = (*found.get(key, ()), value)
+    try:
+        for item in items:
+            check_only(name, item, found)
+    except ValueError as error:
+        raise typer.BadParameter(f"--only: {error}") from None
+    return found
 
 
 def _folder(out: Path) -> Path:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import final
 
+from coarsegrad.errors import nearest
 from coarsegrad.reproduce.report import Report, Request
 
 
@@ -62,14 +64,48 @@ def run(name: str, item: str, request: Request) -> Report:
         request: where to write, how long, how many seeds.
 
     Raises:
-        ValueError: the paper or the item does not exist.
+        ValueError: the paper or the item does not exist, or ``only`` says what it has not.
         MissingExtraError: the item needs a package that is not installed.
     """
+    check_only(name, item, request.only)
+    found: Callable[[Request], Report] = _item(name, item).run
+    return found(request)
+
+
+def check_only(name: str, item: str, only: Mapping[str, tuple[str, ...]]) -> None:
+    """Refuse what a request's ``only`` may not say of an item.
+
+    An item that can run in part has ``FILTERS``: for each key its values, or None for any number
+    from 0 on.
+
+    Raises:
+        ValueError: the paper or the item does not exist; the item has no such key, or not this
+            value of it.
+
+    >>> check_only("coarse-gradient", "table2", {"seed": ("0", "1")})
+    """
+    filters: Mapping[str, tuple[str, ...] | None] = getattr(_item(name, item), "FILTERS", {})
+    for key, values in only.items():
+        if key not in filters:
+            raise ValueError(
+                f"{item} of {name} cannot be run for some {key!r} only; "
+                f"it knows: {', '.join(filters) or 'no such keys'}"
+            )
+        allowed = filters[key]
+        for value in values:
+            if not (value.isdecimal() if allowed is None else value in allowed):
+                legal = "a number from 0 on" if allowed is None else ", ".join(allowed)
+                raise ValueError(
+                    f"{item} of {name} has no {key}={value}; it has: {legal}."
+                    + nearest(value, allowed or ())
+                )
+
+
+def _item(name: str, item: str) -> ModuleType:
     items = paper(name).items
     if item not in items:
         raise ValueError(f"{name} has no item {item!r}; it has: {', '.join(items)}")
-    found: Callable[[Request], Report] = importlib.import_module(f"{_module(name)}.{item}").run
-    return found(request)
+    return importlib.import_module(f"{_module(name)}.{item}")
 
 
 def _module(name: str) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, final
 
@@ -25,6 +25,8 @@ class Request:
         quick: a form of seconds to a minute, smaller where it must be, which says so.
         seeds: how many seeds, 0 to seeds - 1; None takes the item's own number.
         show: called with a line of progress now and then.
+        only: run nothing but what has one of these values for each of these keys, such as
+            ``{"ste": ("relu",)}``; an item's ``FILTERS`` has its keys.
 
     Raises:
         ValueError: ``seeds`` is below 1, or ``out`` is no folder.
@@ -37,6 +39,7 @@ class Request:
     quick: bool = False
     seeds: int | None = None
     show: Callable[[str], None] = silent
+    only: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.seeds is not None and self.seeds < 1:
@@ -49,6 +52,15 @@ class Request:
     def seeds_or(self, own: int) -> int:
         """Return the number of seeds: the one asked for, else the item's own."""
         return own if self.seeds is None else self.seeds
+
+    def wants(self, **values: object) -> bool:
+        """Return whether ``only`` lets these values pass.
+
+        >>> request = Request(Path("."), only={"ste": ("relu", "identity")})
+        >>> request.wants(ste="relu", bits=2), request.wants(ste="sigmoid", bits=2)
+        (True, False)
+        """
+        return all(str(values[key]) in wanted for key, wanted in self.only.items())
 
 
 @final

@@ -2,6 +2,7 @@
 
 from coarsegrad.train.averaging import AverageLatents
 from coarsegrad.train.classification import Classifier
+from coarsegrad.train.cosface import cosface
 from coarsegrad.train.diagnosing import LogDiagnostics
 from coarsegrad.train.ema import LatentEMA, averaged
 from coarsegrad.train.recipe import Recipe, read_recipe, recipe_path
@@ -16,6 +17,7 @@ __all__ = [
     "Recipe",
     "Result",
     "averaged",
+    "cosface",
     "input_shape",
     "load_run",
     "read_recipe",

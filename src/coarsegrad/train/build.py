@@ -11,6 +11,7 @@ from coarsegrad import data, models, ste
 from coarsegrad.data import Images
 from coarsegrad.errors import RecipeError
 from coarsegrad.nn import binarize_latents_
+from coarsegrad.train import shapes
 from coarsegrad.train.optimizers import FLIPPING
 from coarsegrad.train.recipe import Recipe
 
@@ -22,6 +23,8 @@ _STES: dict[str, type[ste.CoarseDerivative]] = {
     "relu": ste.ReLU,
     "clipped_relu": ste.ClippedReLU,
     "sigmoid": ste.Sigmoid,
+    "reverse_exp": ste.ReverseExp,
+    "log_tailed": ste.LogTailedReLU,
 }
 
 
@@ -41,8 +44,9 @@ def build_model(recipe: Recipe) -> nn.Module:
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        width = {} if recipe.width is None else {"width": recipe.width}
-        net: nn.Module = getattr(models, recipe.model)(_STES[recipe.ste](), **width)
+        idle = recipe.twin or shapes.precision(recipe)[1] == 32
+        given = None if idle else _STES[recipe.ste]()
+        net: nn.Module = getattr(models, recipe.model)(given, **shapes.model_options(recipe))
     if recipe.twin:
         net = models.float_twin(net)
     elif recipe.optimizer in FLIPPING:

@@ -13,16 +13,19 @@ from torchmetrics.aggregation import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
 from coarsegrad.errors import TrainError
+from coarsegrad.train import shapes
+from coarsegrad.train.cosface import MARGIN, SCALE, cosface
 from coarsegrad.train.optimizers import build_optimizer
 from coarsegrad.train.recipe import Recipe
 
 
 @final
 class Classifier(lightning.LightningModule):
-    """Cross entropy, accuracy, the recipe's optimizer with two learning rates and one schedule.
+    """Cross entropy or CosFace, accuracy, the recipe's two rules, learning rates and schedule.
 
     Args:
-        net: maps (N, C, H, W) float32 images to (N, classes) logits.
+        net: maps (N, C, H, W) float32 images to (N, classes) logits, or cosines if the recipe's
+            model does.
         recipe: learning rates, betas, schedule.
         classes: how many labels there are.
         steps: optimizer steps of the whole run, for the schedule.
@@ -53,7 +56,7 @@ class Classifier(lightning.LightningModule):
         """
         x, y = batch
         logits = self(x)
-        loss = F.cross_entropy(logits, y)
+        loss = self._loss(logits, y)
         if not bool(torch.isfinite(loss)):
             raise TrainError(
                 f"the loss is {loss.item()} at step {self.global_step} (epoch "
@@ -64,6 +67,14 @@ class Classifier(lightning.LightningModule):
         self.train_loss.update(loss.detach())
         self.train_accuracy.update(logits.detach(), y)
         return loss
+
+    def _loss(self, logits: Tensor, y: Tensor) -> Tensor:
+        if not shapes.MODELS[self.recipe.model].gives_cosines:
+            return F.cross_entropy(logits, y)
+        scale, margin = self.recipe.scale, self.recipe.margin
+        return cosface(
+            logits, y, SCALE if scale is None else scale, MARGIN if margin is None else margin
+        )
 
     def finish_epoch(self) -> dict[str, Tensor]:
         """Log and return the mean loss and accuracy of the epoch, and begin the next."""
@@ -96,6 +107,12 @@ class Classifier(lightning.LightningModule):
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 
     def _rate(self, step: int) -> float:
-        if self.recipe.schedule == "constant":
+        recipe = self.recipe
+        if recipe.schedule == "constant":
             return 1.0
+        if recipe.schedule == "steps":
+            # Steps are a whole number an epoch, so an epoch's end is exact.
+            epoch = step * recipe.epochs // self.steps
+            passed: float = recipe.gamma ** sum(after <= epoch for after in recipe.milestones)
+            return passed
         return 0.5 * (1 + math.cos(math.pi * min(step / self.steps, 1)))

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from coarsegrad import optim
 from coarsegrad.errors import RecipeError
 from coarsegrad.optim.rule import Rule
+from coarsegrad.train import shapes
 from coarsegrad.train.recipe import Recipe
 
 _BOX = (-1.0, 1.0)
@@ -44,7 +45,7 @@ def build_optimizer(net: nn.Module, recipe: Recipe) -> Optimizer:
             no rule reads.
     """
     rules_used = {"optimizer": recipe.optimizer, "optimizer_real": recipe.optimizer_real}
-    if recipe.twin:
+    if not shapes.has_latents(recipe):
         del rules_used["optimizer"]
     if recipe.cstar != "relative" and "bamsprod" not in rules_used.values():
         key, rule = next(iter(rules_used.items()))
@@ -56,7 +57,9 @@ def build_optimizer(net: nn.Module, recipe: Recipe) -> Optimizer:
         "binary": _rule(
             recipe.optimizer, recipe.lr_binary, recipe, {**_watched(recipe), **recipe.options}
         ),
-        "real": _rule(recipe.optimizer_real, recipe.lr_real, recipe, {}),
+        "real": _rule(
+            recipe.optimizer_real, recipe.lr_real, recipe, {"weight_decay": recipe.weight_decay}
+        ),
     }
     try:
         optimizer = optim.Split(net, binary=rules["binary"], real=rules["real"])
@@ -65,7 +68,7 @@ def build_optimizer(net: nn.Module, recipe: Recipe) -> Optimizer:
             f"the recipe's optimizer {recipe.optimizer} with options {dict(recipe.options)} is "
             f"refused: {error}"
         ) from None
-    if rules["binary"][0].__module__.startswith("torch."):
+    if "optimizer" in rules_used and rules["binary"][0].__module__.startswith("torch."):
         optimizer.register_step_post_hook(_Box())
     return optimizer
 

@@ -15,10 +15,12 @@ from coarsegrad.errors import RecipeError, nearest
 from coarsegrad.train import shapes
 
 DataName = Literal["mnist", "digits", "cifar10"]
-ModelName = Literal["small_cnn", "mlp", "lenet5", "vgg_small"]
+ModelName = Literal["small_cnn", "mlp", "lenet5", "vgg_small", "cnn7", "vgg11", "resnet20"]
 SteName = Literal[
-    "identity", "clipped_identity", "triangle", "swish_sign", "relu", "clipped_relu", "sigmoid"
-]
+    "identity", "clipped_identity", "triangle", "swish_sign", "relu", "clipped_relu", "sigmoid",
+    "reverse_exp", "log_tailed",
+]  # fmt: skip
+Layout = Literal["6-16-120-84", "20-50-500"]
 Augmentation = Literal["none", "crop_flip"]
 CStarName = Literal["relative", "grad", "constant", "literal"]
 RuleName = Literal[
@@ -28,6 +30,7 @@ FlipName = Literal["bop", "bop2ndorder"]
 _Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 _Beta = Annotated[float, Field(ge=0, lt=1)]
 _Count = Annotated[int, Field(ge=1)]
+_Precision = Annotated[str, Field(pattern="^W([1-8]|32)A([1-8]|32)$")]
 
 
 @pydantic.dataclasses.dataclass(
@@ -40,7 +43,14 @@ class Recipe:
         data: data set.
         augment: ``crop_flip`` shifts and mirrors each training image anew in each epoch.
         model: architecture, a function of ``coarsegrad.models``; it has to take the data's shape.
-        width: of models that take one, ``mlp`` and ``vgg_small``; None is the model's own.
+        width: of models that take one, all but ``small_cnn`` and ``lenet5``; None is the model's
+            own.
+        precision: of models that take one, bits of weights and activations such as ``W1A2``, 1 to 8
+            or 32 for float; None is the model's own. W32 has no latent weights: everything is
+            trained by ``optimizer_real``.
+        layout: widths of ``lenet5``; None is 6-16-120-84.
+        float_ends: of models that take it, ``lenet5`` and ``vgg_small``: float weights in the first
+            layer and the last; None is the model's own.
         twin: train the model's float twin instead, with ``optimizer_real`` and ``lr_real``;
             options of binary networks are refused then.
         ste: coarse derivative of the activations.
@@ -56,7 +66,16 @@ class Recipe:
         beta1: decay of the first moment, or the momentum, of both rules; Bop has none.
         beta2: decay of the second moment.
         cstar: limit of BAMSProd's bounds.
-        schedule: learning rate over the run; ``cosine`` falls to 0 at its end.
+        weight_decay: of ``optimizer_real``: added to the gradient by torch's rules (``sgdm``,
+            ``adam``, ``amsgrad``), decoupled in coarsegrad's. That of latent weights is one of
+            ``options``.
+        scale: s of the CosFace loss, which trains models that give cosines, ``cnn7``; None is 30.
+            The others are trained by cross entropy.
+        margin: its m; None is 0.1.
+        schedule: learning rate over the run; ``cosine`` falls to 0 at its end, ``steps``
+            multiplies by ``gamma`` at each milestone.
+        milestones: epochs after which ``steps`` multiplies, rising.
+        gamma: what ``steps`` multiplies by.
         seed: of the initial weights and of every batch.
         validation: training images held out, the last ones; the run is then measured on them and
             never sees the test images. 0 trains on all and measures on the test images, once.
@@ -77,6 +96,9 @@ class Recipe:
     augment: Augmentation = "none"
     model: ModelName = "small_cnn"
     width: _Count | None = None
+    precision: _Precision | None = None
+    layout: Layout | None = None
+    float_ends: bool | None = None
     twin: bool = False
     ste: SteName = "clipped_identity"
     epochs: _Count = 6
@@ -91,7 +113,12 @@ class Recipe:
     beta1: _Beta = 0.9
     beta2: _Beta = 0.999
     cstar: CStarName = "relative"
-    schedule: Literal["cosine", "constant"] = "cosine"
+    weight_decay: _Rate = 0.0
+    scale: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    margin: _Beta | None = None
+    schedule: Literal["cosine", "constant", "steps"] = "cosine"
+    milestones: list[_Count] = Field(default_factory=list)
+    gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     validation: Annotated[int, Field(ge=0)] = 0
     evaluations: _Count = 1

@@ -1,8 +1,9 @@
-"""Which models take which data, and what else a recipe's model understands."""
+"""Which models take which data, and what else a recipe's values do or do not decide."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from coarsegrad.errors import RecipeError
 
@@ -12,19 +13,27 @@ if TYPE_CHECKING:
 
 class _Model(NamedTuple):
     shape: tuple[int, int, int]
-    takes_width: bool
+    precision: str  # unless the recipe says otherwise
+    takes: frozenset[str] = frozenset()
+    gives_cosines: bool = False
 
 
 _DIGIT, _COLOUR = (1, 28, 28), (3, 32, 32)
 DATA = {"mnist": _DIGIT, "digits": _DIGIT, "cifar10": _COLOUR}
 MODELS = {
-    "small_cnn": _Model(_DIGIT, takes_width=False),
-    "mlp": _Model(_DIGIT, takes_width=True),
-    "lenet5": _Model(_DIGIT, takes_width=False),
-    "vgg_small": _Model(_COLOUR, takes_width=True),
+    "small_cnn": _Model(_DIGIT, "W1A1"),
+    "mlp": _Model(_DIGIT, "W1A1", frozenset({"width"})),
+    "lenet5": _Model(_DIGIT, "W1A1", frozenset({"precision", "layout", "float_ends"})),
+    "vgg_small": _Model(_COLOUR, "W1A1", frozenset({"width", "float_ends"})),
+    "cnn7": _Model(_DIGIT, "W32A4", frozenset({"width", "precision"}), gives_cosines=True),
+    "vgg11": _Model(_COLOUR, "W32A4", frozenset({"width", "precision"})),
+    "resnet20": _Model(_COLOUR, "W32A4", frozenset({"width", "precision"})),
 }
-# What a float twin has no use for.
-_BINARY_ONLY = ("ste", "optimizer", "options", "lr_binary", "average", "diagnostics")
+#: Keys of a recipe that are arguments of some models; None leaves the model's own value.
+OPTIONS = ("width", "precision", "layout", "float_ends")
+# What is of use to latent weights alone, and what to quantized activations.
+_LATENT_ONLY = ("optimizer", "options", "lr_binary", "average", "diagnostics")
+_FLIPPING = ("bop", "bop2ndorder")
 
 
 def input_shape(recipe: Recipe) -> tuple[int, ...]:
@@ -37,12 +46,35 @@ def input_shape(recipe: Recipe) -> tuple[int, ...]:
     return DATA[recipe.data]
 
 
+def model_options(recipe: Recipe) -> dict[str, Any]:
+    """Return the arguments of the recipe's model that it does not leave to the model."""
+    given = {key: getattr(recipe, key) for key in OPTIONS}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def precision(recipe: Recipe) -> tuple[int, int]:
+    """Return the bits of the weights and activations of the recipe's model; 32 is float.
+
+    >>> from coarsegrad.train import Recipe
+    >>> precision(Recipe(model="lenet5", precision="W32A2"))
+    (32, 2)
+    """
+    weights, activations = (recipe.precision or MODELS[recipe.model].precision)[1:].split("A")
+    return int(weights), int(activations)
+
+
+def has_latents(recipe: Recipe) -> bool:
+    """Return whether the recipe trains latent weights."""
+    return not recipe.twin and precision(recipe)[0] != 32
+
+
 def check(recipe: Recipe) -> None:
     """Refuse a recipe whose parts do not go together, or whose values have no effect.
 
     Raises:
-        RecipeError: the model takes images of another shape or no width; the float twin of a
-            model is given options of binary networks.
+        RecipeError: the model takes images of another shape, or has no such option; options of
+            latent weights where there are none, or of quantized activations; milestones that no
+            schedule passes.
     """
     model, shape = MODELS[recipe.model], DATA[recipe.data]
     if model.shape != shape:
@@ -52,20 +84,72 @@ def check(recipe: Recipe) -> None:
             f"model: {recipe.model} takes images of shape {model.shape}, but data: {recipe.data} "
             f"has {shape}; choose model: {' or '.join(models)}, or data: {' or '.join(sets)}"
         )
-    if recipe.width is not None and not model.takes_width:
-        takers = [name for name, other in MODELS.items() if other.takes_width]
+    for key, value in model_options(recipe).items():
+        if key not in model.takes:
+            takers = [name for name, other in MODELS.items() if key in other.takes]
+            raise RecipeError(
+                f"{key}: {value} has no effect, since model: {recipe.model} has one {key} only; "
+                f"leave {key} out, or choose model: {' or '.join(takers)}"
+            )
+    for key in ("scale", "margin"):
+        if (value := getattr(recipe, key)) is not None and not model.gives_cosines:
+            takers = [name for name, other in MODELS.items() if other.gives_cosines]
+            raise RecipeError(
+                f"{key}: {value} has no effect, since model: {recipe.model} gives no cosines and "
+                f"is trained by cross entropy; leave {key} out, or choose model: "
+                f"{' or '.join(takers)}"
+            )
+    _check_precision(recipe)
+    _check_schedule(recipe)
+
+
+def _check_precision(recipe: Recipe) -> None:
+    weights, activations = precision(recipe)
+    given = f"precision: W{weights}A{activations}"
+    if (weights, activations) == (32, 32):
+        raise RecipeError(f"{given} is the float twin of a network; write twin: true instead")
+    if weights == 32 and recipe.float_ends is not None:
         raise RecipeError(
-            f"width: {recipe.width} has no effect, since model: {recipe.model} has one width only; "
-            f"leave width out, or choose model: {' or '.join(takers)}"
+            f"float_ends: {recipe.float_ends} has no effect with {given}, whose weights are float "
+            "throughout; leave float_ends out, or choose W1 to W8"
         )
     if recipe.twin:
-        _check_twin(recipe, type(recipe)())
+        because = "twin: true, whose weights and activations are float"
+        _refuse(recipe, (*_LATENT_ONLY, "ste"), because)
+    elif weights == 32:
+        _refuse(recipe, _LATENT_ONLY, f"{given}, whose weights are float")
+    elif activations == 32:
+        _refuse(recipe, ("ste",), f"{given}, whose activations are float")
+    if recipe.optimizer in _FLIPPING and weights != 1:
+        raise RecipeError(
+            f"optimizer: {recipe.optimizer} flips weights of 1 bit, but {given} has {weights}; "
+            "choose another optimizer, or W1"
+        )
 
 
-def _check_twin(recipe: Recipe, plain: Recipe) -> None:
-    for key in _BINARY_ONLY:
+def _refuse(recipe: Recipe, keys: tuple[str, ...], because: str) -> None:
+    plain = type(recipe)()
+    for key in keys:
         if (value := getattr(recipe, key)) != getattr(plain, key):
+            trained = ": optimizer_real and lr_real train them" if key in _LATENT_ONLY else ""
             raise RecipeError(
-                f"{key}: {value} has no effect with twin: true, whose weights and activations are "
-                f"float: optimizer_real and lr_real train them; leave {key} out, or twin"
+                f"{key}: {value} has no effect with {because}{trained}; leave {key} out, or "
+                + because.partition(":")[0]
             )
+
+
+def _check_schedule(recipe: Recipe) -> None:
+    if recipe.schedule != "steps":
+        idle = "milestones" if recipe.milestones else "gamma"
+        if recipe.milestones or recipe.gamma != type(recipe).gamma:
+            raise RecipeError(
+                f"{idle}: {getattr(recipe, idle)} has no effect with schedule: {recipe.schedule}; "
+                f"leave {idle} out, or choose schedule: steps"
+            )
+        return
+    rising = all(a < b for a, b in pairwise(recipe.milestones))
+    if not recipe.milestones or not rising or recipe.milestones[-1] >= recipe.epochs:
+        raise RecipeError(
+            f"schedule: steps needs milestones that rise and lie below epochs: {recipe.epochs}, "
+            f"got {recipe.milestones}; for example [{max(1, recipe.epochs // 2)}]"
+        )

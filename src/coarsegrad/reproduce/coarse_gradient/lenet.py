@@ -1,0 +1,165 @@
+"""The LeNet-5 trainings of section 8.2: which there are, one of them, and the table they leave.
+
+Each run is a recipe, ``mnist_lenet5_w32a2`` or ``mnist_lenet5_w32a4`` with changes, or the float
+twin of the former. One thread each: a run's numbers are a function of its row. Finished runs are
+skipped, a run that was stopped goes on from its last checkpoint.
+
+Several processes share the work by ``--only``, each with an ``--out`` of its own. To report on all
+of it, copy their tables beside another's as ``lenet5-NAME.csv`` and ``lenet5_norms-NAME.csv``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any, final
+
+from coarsegrad.reproduce.ledger import Ledger
+from coarsegrad.reproduce.report import Request
+from coarsegrad.reproduce.threads import one_thread
+
+if TYPE_CHECKING:
+    from coarsegrad.train import Recipe
+
+LAYOUTS = ("20-50-500", "6-16-120-84")
+PRECISIONS = ("float", "W32A2", "W32A4")
+STES = ("relu", "reverse_exp", "log_tailed")
+SEEDS = 3
+FILTERS: dict[str, tuple[str, ...] | None] = {
+    "layout": LAYOUTS, "precision": PRECISIONS, "ste": ("none", *STES), "seed": None,
+}  # fmt: skip
+"""Keys of ``Request.only``; a float network has the ste ``none``."""
+
+# lr_real and weight_decay by precision and ste, the best of six on held-out training images
+# (make tune-lenet); what is not here is the recipe's.
+CHOSEN: dict[tuple[str, str], tuple[float, float]] = {}
+
+_RUN = ("layout", "precision", "ste", "seed")
+_SETTINGS = ("epochs", "images", "lr_real", "weight_decay")
+_QUICK = {"epochs": 1, "limit": 2_000}
+
+
+@final
+@dataclass(frozen=True)
+class Run:
+    """One training, by the columns that are its key."""
+
+    layout: str
+    precision: str
+    ste: str
+    seed: int
+
+    def recipe(self, *, quick: bool) -> Recipe:
+        """Return what it trains."""
+        from coarsegrad.train import read_recipe, recipe_path
+
+        changes: dict[str, Any] = {"layout": self.layout, "seed": self.seed}
+        if self.precision == "float":
+            path = recipe_path("mnist_lenet5_w32a2")
+            changes |= {"twin": True, "ste": "clipped_identity"}
+        else:
+            path = recipe_path(f"mnist_lenet5_{self.precision.lower()}")
+            changes["ste"] = self.ste
+        if (self.precision, self.ste) in CHOSEN:
+            rate, decay = CHOSEN[self.precision, self.ste]
+            changes |= {"lr_real": rate, "weight_decay": decay}
+        return read_recipe(path, {**changes, **(_QUICK if quick else {})})
+
+    def __str__(self) -> str:
+        return f"{self.layout} {self.precision} {self.ste} seed {self.seed}"
+
+
+def runs(request: Request, seeds: int) -> list[Run]:
+    """Return the runs that a request wants, float first, seed by seed."""
+    every = [
+        Run(layout, precision, ste, seed)
+        for seed, layout, precision in product(range(seeds), LAYOUTS, PRECISIONS)
+        for ste in (("none",) if precision == "float" else STES)
+    ]
+    return [one for one in every if request.wants(**{key: getattr(one, key) for key in _RUN})]
+
+
+def tables(request: Request) -> tuple[Ledger, Ledger]:
+    """Return the tables in the request's folder: one row a run, and one row an epoch of a run."""
+    mark = "quick-" if request.quick else ""
+    measured = (*_RUN, *_SETTINGS, "accuracy", "seconds")
+    return (
+        Ledger(request.out / f"{mark}lenet5.csv", measured, _RUN),
+        Ledger(
+            request.out / f"{mark}lenet5_norms.csv",
+            (*_RUN, "epoch", "weight_decay", "norm"),
+            (*_RUN, "epoch"),
+        ),
+    )
+
+
+def finish(request: Request, wanted: Iterable[Run]) -> tuple[Ledger, Ledger]:
+    """Train what the tables do not have yet; return the tables.
+
+    Raises:
+        DataError: MNIST is missing or damaged, or a table has other columns.
+        TrainError: the loss became non-finite.
+    """
+    done, norms = tables(request)
+    left = [one for one in wanted if not is_done(done, one, quick=request.quick)]
+    for number, one in enumerate(left, 1):
+        request.show(f"  run {number} of {len(left)}: {one}")
+        row, epochs = _train(request, one)
+        norms.add(epochs)  # before the row that says that the run is done
+        done.add([row])
+        request.show(f"    test accuracy {100 * row['accuracy']:.2f} %, {row['seconds']:.0f} s")
+    return done, norms
+
+
+def is_done(done: Ledger, one: Run, *, quick: bool) -> bool:
+    """Return whether the table has this run with the settings of today."""
+    row = done.find(**{key: getattr(one, key) for key in _RUN})
+    today = {key: str(value) for key, value in _settings(one.recipe(quick=quick)).items()}
+    return row is not None and all(row[key] == value for key, value in today.items())
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    return {
+        "epochs": recipe.epochs,
+        "images": recipe.limit or 60_000,
+        "lr_real": recipe.lr_real,
+        "weight_decay": recipe.weight_decay,
+    }
+
+
+def _train(request: Request, one: Run) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    from coarsegrad.reproduce.weight_norms import WeightNorms
+    from coarsegrad.train import train
+
+    recipe = one.recipe(quick=request.quick)
+    # Another rate is another folder: a run is resumed with the recipe it began with.
+    mark = hashlib.sha256(recipe.to_yaml().encode()).hexdigest()[:8]
+    folder = request.out / "runs" / f"{str(one).replace(' ', '-')}-{mark}"
+    watch = WeightNorms()
+    with one_thread():
+        result = train(
+            recipe,
+            folder,
+            resume=(folder / "last.ckpt").exists(),
+            show=_epochs(request.show, recipe),
+            callbacks=[watch],
+        )
+    key = {name: getattr(one, name) for name in _RUN}
+    row = {**key, **_settings(recipe), "accuracy": round(result.accuracy, 6),
+           "seconds": round(result.seconds, 1)}  # fmt: skip
+    return row, [
+        {**key, "epoch": epoch, "weight_decay": recipe.weight_decay, "norm": round(norm, 6)}
+        for epoch, norm in enumerate(watch.norms)
+    ]
+
+
+def _epochs(show: Callable[[str], None], recipe: Recipe) -> Callable[[dict[str, float]], None]:
+    def epoch(row: dict[str, float]) -> None:
+        show(
+            f"    epoch {row['epoch']:.0f}/{recipe.epochs}: loss {row['train_loss']:.4f}, "
+            f"training accuracy {row['train_accuracy']:.2%}"
+        )
+
+    return epoch
