@@ -85,7 +85,7 @@ class Summary:
         >>> from coarsegrad.inspect import summary
         >>> from coarsegrad.models import mlp
         >>> summary(mlp(width=8), torch.zeros(1, 1, 28, 28)).macs_by_precision
-        {'W1A32': 6272, 'W1A1': 208}
+        {'W1A32': 6272, 'W1A1': 144}
         """
         found = Counter[str]()
         for row in self.rows:
