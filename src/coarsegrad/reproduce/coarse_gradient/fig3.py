@@ -68,8 +68,7 @@ def _run(
     cells = {}
     for i, cell in together(calls):
         cells[keys[i]] = cell
-        for row in cell.rows():
-            record.add(row)
+        record.add(*cell.rows())
         show(f"  {cell.sentence()}")
     record.rows.sort(key=lambda row: (row["noise"], row["theta"], row["seed"]))
     return {key: cells[key] for key in keys}
