@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from coarsegrad.reproduce.drawing import COLOURS, canvas, save
+from coarsegrad.reproduce.drawing import COLOURS, canvas, legend, save
 from coarsegrad.reproduce.parallel import Watch, together
 from coarsegrad.reproduce.record import recorded
 from coarsegrad.reproduce.report import Comparison, Report, Request
@@ -132,5 +132,5 @@ def _draw(ended: Monitored, path: Path) -> Path:
     axes.set_yscale("log")
     axes.set_xlabel("iteration")
     axes.set_ylabel("left side / right side, least")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+    legend(axes, 3)
     return save(figure, path)
