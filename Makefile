@@ -11,7 +11,7 @@ endif
 INSTALLED := $(VENV)/.installed
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find native -type f)
 
-.PHONY: demo test test-pure test-slow lint docs tune tune-cifar tune-lenet cifar10 study study-report accuracy bench-runtime bench-kernels bench-optim bench-train bench-train-peer native-asan wheel clean
+.PHONY: demo test test-pure test-slow lint docs tune tune-cifar tune-lenet cifar10 study study-report accuracy lenet-w1a2 bench-runtime bench-kernels bench-optim bench-train bench-train-peer native-asan wheel clean
 
 demo: $(INSTALLED)  ## train, pack, verify and compare a binary network; a few minutes
 	$(RUN)/coarsegrad demo
@@ -48,8 +48,11 @@ tune: $(INSTALLED)  ## choose small_cnn's learning rates on held-out images; 9 r
 tune-cifar: $(INSTALLED)  ## choose the rates of vgg_small and its float twin; 12 runs, resumable
 	$(RUN)/python benchmarks/tune_vgg_small.py
 
-tune-lenet: $(INSTALLED)  ## choose the rates of LeNet-5 with 2- and 4-bit activations; 36 runs, resumable
+tune-lenet: $(INSTALLED)  ## choose the rates of LeNet-5 on quantized activations; 16 runs, resumable
 	$(RUN)/python benchmarks/tune_lenet.py
+
+lenet-w1a2: $(INSTALLED)  ## LeNet-5 with 1-bit weights, 2-bit activations, packed; 6 runs, resumable
+	$(RUN)/python benchmarks/lenet_w1a2.py
 
 cifar10: $(INSTALLED)  ## a quarter of VGG-Small and its float twin on CIFAR-10; 40 minutes of two cores
 	$(RUN)/coarsegrad train cifar10_vgg_small_cpu
