@@ -1,8 +1,8 @@
-"""LeNet-5 with 1-bit weights and 2-bit activations, trained, packed, verified: `make lenet-w1a2`.
+"""LeNet-5 with 1-bit weights and 2-bit activations, packed: `make lenet-w1a2`.
 
-Two recipes, three seeds each, one thread; finished runs are kept, stopped ones go on. Each is packed
-and verified on 1,000 test images, and the packed file, not the torch model, is measured on all test
-images, once a run.
+Two recipes, three seeds each, one thread; finished runs are kept, stopped ones go on. Each is
+packed and verified on 1,000 test images, and the packed file, not the torch model, is measured on
+all test images, once a run.
 """
 
 from __future__ import annotations
