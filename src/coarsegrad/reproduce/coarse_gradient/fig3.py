@@ -113,7 +113,7 @@ def _panel(
         axes.set_ylabel("iterations to loss 0")
         _mark_missing(axes, cells, noises, angles)
     else:
-        axes.set_ylabel("|W| at the end")
+        axes.set_ylabel("|W| at loss 0")
         start = [value for cell in cells.values() for value in cell.start]
         axes.axhline(sum(start) / len(start), color="#2b3440", linewidth=1, linestyle=(0, (4, 3)),
                      label="mean at the start")  # fmt: skip

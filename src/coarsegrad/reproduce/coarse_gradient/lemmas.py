@@ -124,7 +124,7 @@ def _monotone(paper: str, found: Mapping[Case, Monitored], *, wanted: bool) -> C
 
 def _draw(ended: Monitored, path: Path) -> Path:
     """Draw the ratios of one run against the iteration."""
-    figure, (axes,) = canvas(8, 3.6)
+    figure, (axes,) = canvas(7.6, 3.2)
     for colour, (lemma, name) in zip(COLOURS, LEMMAS.items(), strict=False):
         ratios = [getattr(step, lemma).ratio for step in ended.steps]
         axes.plot(ratios, color=colour, linewidth=1.3, label=f"Lemma {name}")
