@@ -9,7 +9,7 @@ import pytest
 
 from coarsegrad.errors import MissingDataError
 from coarsegrad.reproduce import Comparison, Report, Request, recorded
-from coarsegrad.reproduce.coarse_gradient import fig3
+from coarsegrad.reproduce.coarse_gradient import fig3, table2
 from commandline import Run
 
 WORDS = ("reproduce", "coarse-gradient", "fig3")
@@ -75,3 +75,25 @@ def test_a_file_is_no_folder(run: Run) -> None:
     done = run(*WORDS, "--out", "o")
     assert (done.code, done.out) == (1, "")
     assert "o is a file; a folder is needed" in done.said
+
+
+def test_only(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(
+        table2, "run", lambda request: asked.append(request.only) or Report("", (), ())
+    )
+    words = ("reproduce", "coarse-gradient", "table2")
+    done = run(*words, "--only", "ste=relu,seed=0", "--only", "seed=2")
+    assert done.code == 0, done.err
+    assert asked == [{"ste": ("relu",), "seed": ("0", "2")}]
+    bad = {
+        "ste": "--only needs KEY=VALUE, got 'ste'",
+        "ste=": "KEY=VALUE",
+        "ste=rely": "Did you mean 'relu'",
+        "bits=2": "it knows: layout",
+    }
+    for given, said in bad.items():
+        done = run(*words, "--only", given)
+        assert (done.code, done.out) == (2, "")
+        assert said in done.said
+    assert run(*WORDS, "--only", "ste=relu").code == 2

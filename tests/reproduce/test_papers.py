@@ -79,3 +79,16 @@ def test_rows_of_other_columns_are_refused(tmp_path: Path) -> None:
     ):
         record.add({"seed": 0}, {"sead": 1})
     assert (tmp_path / "b.csv").read_text().strip() == "", "all rows of a call or none"
+
+
+@pytest.mark.parametrize(("item", "only", "message"), [
+    ("lemmas", {"ste": ("relu",)}, "lemmas of coarse-gradient cannot be run for some 'ste' only"),
+    ("table2", {"bits": ("2",)}, "some 'bits' only; it knows: layout, precision, ste, seed"),
+    ("table2", {"ste": ("relu", "rely")}, r"no ste=rely; it has: none, relu, .* mean 'relu'\?"),
+    ("table2", {"seed": ("-1",)}, "no seed=-1; it has: a number from 0 on"),
+])  # fmt: skip
+def test_parts_that_an_item_does_not_have(
+    item: str, only: dict[str, tuple[str, ...]], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        run("coarse-gradient", item, Request(tmp_path, only=only))

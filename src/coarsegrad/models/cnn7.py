@@ -6,6 +6,7 @@ from torch.nn import Flatten, MaxPool2d, Module, Sequential
 
 from coarsegrad.models.cosines import Cosines
 from coarsegrad.models.layers import Layers
+from coarsegrad.nn import NormalizedBatchNorm
 from coarsegrad.ste import CoarseDerivative
 
 
@@ -14,8 +15,9 @@ def cnn7(
 ) -> Sequential:
     """Return the network: (N, 1, 28, 28) float32 pixels to the (N, 10) cosines of its classes.
 
-    Six 3x3 convolutions, two before each max pool, and a dense layer with two outputs, the
-    features: ``net[:-1](x)``, (N, 2) floats. ``Cosines`` compares them with a direction for each
+    Six 3x3 convolutions, two before each max pool, and a dense layer with two outputs. A norm
+    centers them, for activations are never negative and all classes would start in one direction;
+    these are the features: ``net[:-1](x)``, (N, 2) floats. ``Cosines`` compares them with a direction for each
     class; train it with CosFace. Long, Yin, Xin 2020, arXiv:2011.11256, fig. 5, draw such features
     of a seven-layer network of Wang et al. 2018, arXiv:1801.09414; neither says more of it. This
     plan is that of Wen et al. 2016, "A Discriminative Feature Learning Approach for Deep Face
@@ -42,5 +44,5 @@ def cnn7(
         net += [make(channels, outputs, 3, padding=1), *layers.norm2d(outputs)]
         net += [layers.conv(outputs, outputs, 3, padding=1), MaxPool2d(2), *layers.norm2d(outputs)]
         channels = outputs
-    features = layers.last(3 * 3 * channels, 2)
-    return Sequential(*net, Flatten(), *features, Cosines(2, 10))
+    plane = layers.linear(3 * 3 * channels, 2)
+    return Sequential(*net, Flatten(), plane, NormalizedBatchNorm(2), Cosines(2, 10))

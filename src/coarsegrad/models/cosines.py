@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import final
 
 import torch
@@ -17,6 +18,9 @@ class Cosines(nn.Module):
 
     The last layer of Wang et al. 2018 (CosFace), arXiv:1801.09414, eq. (3), without its scale s.
 
+    The vectors start at random, but evenly around the circle if d = 2: classes that have to pass
+    each other there train several times slower.
+
     Args:
         features: d.
         classes: how many vectors.
@@ -30,8 +34,10 @@ class Cosines(nn.Module):
 
     def __init__(self, features: int, classes: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(classes, features))
-        nn.init.normal_(self.weight)  # all directions alike
+        self.weight = nn.Parameter(torch.randn(classes, features))
+        if features == 2:
+            angles = torch.arange(classes) * (2 * math.pi / classes)
+            self.weight.data = torch.stack([angles.cos(), angles.sin()], 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the cosines."""
