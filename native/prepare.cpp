@@ -25,29 +25,32 @@ int64_t pixel_bytes(int32_t channels) { return ceil_div(channels, 32) * 4; }
 }  // namespace
 
 int64_t bit_plane_bytes(int32_t images, int32_t h, int32_t w, int32_t channels, int32_t ring_h,
-                        int32_t ring_w) {
-    return pixel_bytes(channels) * (w + 2 * int64_t{ring_w}) * (h + 2 * int64_t{ring_h}) * images +
+                        int32_t ring_w, int32_t planes) {
+    return pixel_bytes(channels) * (w + 2 * int64_t{ring_w}) * (h + 2 * int64_t{ring_h}) * images *
+               planes +
            kSlack;
 }
 
 BitImage bit_plane_at(uint8_t* memory, int32_t images, int32_t h, int32_t w, int32_t channels,
-                      int32_t ring_h, int32_t ring_w) {
+                      int32_t ring_h, int32_t ring_w, int32_t planes) {
     BitImage view{};
     view.pixel_pitch = pixel_bytes(channels);
     view.row_pitch = view.pixel_pitch * (w + 2 * int64_t{ring_w});
     view.image_pitch = view.row_pitch * (h + 2 * int64_t{ring_h});
     view.origin = memory + ring_h * view.row_pitch + ring_w * view.pixel_pitch;
     view.images = images;
+    view.planes = planes;
+    view.plane_pitch = view.image_pitch * images;
     return view;
 }
 
 BitPlane make_bit_plane(int32_t images, int32_t h, int32_t w, int32_t channels, int32_t ring_h,
-                        int32_t ring_w) {
+                        int32_t ring_w, int32_t planes) {
     BitPlane plane{Bytes(static_cast<size_t>(
-                       bit_plane_bytes(images, h, w, channels, ring_h, ring_w))),
+                       bit_plane_bytes(images, h, w, channels, ring_h, ring_w, planes))),
                    {}};
     plane.view =
-        bit_plane_at(plane.memory.as<uint8_t>(), images, h, w, channels, ring_h, ring_w);
+        bit_plane_at(plane.memory.as<uint8_t>(), images, h, w, channels, ring_h, ring_w, planes);
     return plane;
 }
 
@@ -183,6 +186,18 @@ std::string prepare_floats(const FloatLayerSpec& spec, PreparedFloats& out) {
     if (!layer.sign_entries) layer.weights = weight_panels(spec, layer, out.storage);
     place_taps(layer, out.storage);
     return {};
+}
+
+PreparedLevels prepare_levels(int32_t channels, int32_t h, int32_t w, int32_t planes,
+                              const float* thresholds, const uint8_t* flips) {
+    PreparedLevels out;
+    const int64_t count = ((int64_t{1} << planes) - 1) * channels;
+    float* side = store<float>(out.storage, channels);
+    float* limits = store<float>(out.storage, count);
+    for (int32_t c = 0; c < channels; ++c) side[c] = flips && flips[c] ? -1.0f : 1.0f;
+    for (int64_t i = 0; i < count; ++i) limits[i] = side[i % channels] * thresholds[i];
+    out.view = LevelPack{channels, h, w, planes, side, limits};
+    return out;
 }
 
 int64_t float_layer_items(const FloatLayer& layer, int32_t images) {

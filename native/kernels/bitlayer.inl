@@ -28,9 +28,24 @@ inline void copy_run(uint8_t* to, const uint8_t* from, int64_t bytes) {
     for (int64_t i = 0; i < bytes; i += VECTOR_BYTES) put(to + i, load<Raw>(from + i));
 }
 
-inline void gather(const BitLayer& layer, const BitImage& in, const Place* places, int count,
-                   int group, uint8_t* rows) {
+// The first bytes of neighbouring pixels of one word each. Writes whole words of what follows.
+inline void copy_narrow_run(uint8_t* to, const uint8_t* from, int64_t bytes, int cell_bytes) {
+#ifdef __SSSE3__
+    const __m128i order = cell_bytes == 1
+                              ? _mm_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1)
+                              : _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1);
+    for (int64_t i = 0; i < bytes; i += 4 * cell_bytes, from += 16)
+        put(to + i, _mm_cvtsi128_si64(_mm_shuffle_epi8(load<__m128i>(from), order)));
+#else
+    for (int64_t i = 0; i < bytes; i += cell_bytes, from += 4)
+        put(to + i, static_cast<uint16_t>(from[0] | from[1] << 8));
+#endif
+}
+
+inline void gather_plane(const BitLayer& layer, const BitImage& in, const Place* places, int count,
+                         int group, uint8_t* rows) {
     const Window& w = layer.window;
+    const bool narrow = layer.cell_bytes < layer.group_bytes;
     const int64_t down = w.dilation_h * in.row_pitch, right = w.dilation_w * in.pixel_pitch;
     for (int p = 0; p < count; ++p, rows += layer.row_pitch) {
         const uint8_t* corner = in.origin + places[p].image * in.image_pitch +
@@ -40,10 +55,20 @@ inline void gather(const BitLayer& layer, const BitImage& in, const Place* place
         uint8_t* to = rows;
         for (int repeat = 0; repeat < layer.repeats; ++repeat)
             for (int kh = 0; kh < w.kernel_h; ++kh)
-                for (int run = 0; run < layer.run_count; ++run, to += layer.run_bytes)
-                    copy_run(to, corner + kh * down + run * right, layer.run_bytes);
+                for (int run = 0; run < layer.run_count; ++run, to += layer.run_bytes) {
+                    const uint8_t* from = corner + kh * down + run * right;
+                    if (narrow) copy_narrow_run(to, from, layer.run_bytes, layer.cell_bytes);
+                    else copy_run(to, from, layer.run_bytes);
+                }
         __builtin_memset(rows + layer.row_bytes, 0, kSlack);
     }
+}
+
+inline void gather(const BitLayer& layer, const BitImage& in, const Place* places, int count,
+                   int group, uint8_t* rows) {
+    BitImage plane = in;
+    for (int p = 0; p < layer.planes; ++p, plane.origin += in.plane_pitch, rows += plane_rows(layer))
+        gather_plane(layer, plane, places, count, group, rows);
 }
 
 // All channels of a block of a grouped layer, group after group, then one epilogue.
@@ -109,6 +134,12 @@ void bit_layer(const BitLayer& layer, const BitImage& in, const Results& out, vo
     const int64_t pixels = int64_t{in.images} * layer.window.out_h * layer.window.out_w;
     if (layer.row_weights && (!layer.panel_weights || pixels == 1))
         run_items<RowCounter>(layer, in, out, memory, begin, end);
+#ifdef LUT_REGISTERS
+    else if (layer.planes > 1 && layer.wide_counts)
+        run_items<PlaneCounter<int32_t>>(layer, in, out, memory, begin, end);
+    else if (layer.planes > 1)
+        run_items<PlaneCounter<uint16_t>>(layer, in, out, memory, begin, end);
+#endif
     else
         run_items<PanelCounter>(layer, in, out, memory, begin, end);
 }

@@ -104,8 +104,12 @@ inline void pool_wide_row(const BitPool& pool, const BitImage& in, const uint8_t
     }
 }
 
+void plane_pool(const BitPool& pool, const BitImage& in, const BitImage& out, int64_t begin,
+                int64_t end);
+
 void bit_pool(const BitPool& pool, const BitImage& in, const BitImage& out, int64_t begin,
               int64_t end) {
+    if (in.planes > 1) return plane_pool(pool, in, out, begin, end);
     const Window& w = pool.window;
     const int64_t pixel = int64_t{pool.words} * 4;
     const bool wide = ((w.kernel_w - 1) * int64_t{w.dilation_w} + 1) * in.pixel_pitch >

@@ -49,6 +49,33 @@ void write_thresholds(const BitLayer& layer, const Results& out, const Place& at
                             layer.flips[(span.first + c) / 32]);
 }
 
+inline void level_words(const BitLayer& layer, const uint16_t* counts, int64_t at, uint32_t* words) {
+    if (layer.limits16)
+        exceed_digits16(counts, layer.limits16 + at, layer.limit_pitch, layer.out_planes, words);
+    else
+        exceed_digits(counts, layer.limits + at, layer.limit_pitch, layer.out_planes, words);
+}
+
+inline void level_words(const BitLayer& layer, const int32_t* counts, int64_t at, uint32_t* words) {
+    exceed_digits(counts, layer.limits + at, layer.limit_pitch, layer.out_planes, words);
+}
+
+// A bit of 1 is a digit of 0, so the planes hold the number of limits that are exceeded, or its
+// complement where flipped.
+template <class Count>
+void write_levels(const BitLayer& layer, const Results& out, const Place& at, Span span,
+                  const Count* counts) {
+    const int64_t table = int64_t{at.border} * layer.padded_outputs + span.first;
+    uint8_t* to = pixel_at(out.bits, at) + span.first / 8;
+    for (int32_t c = 0; c < span.channels; c += 32) {
+        uint32_t words[kMaxPlanes];
+        level_words(layer, counts + c, table + c, words);
+        const uint32_t flips = layer.flips[(span.first + c) / 32];
+        for (int p = 0; p < layer.out_planes; ++p)
+            put(to + p * out.bits.plane_pitch + c / 8, words[p] ^ flips);
+    }
+}
+
 // Floats of one pixel into tile[0, channels), rounded up to whole vectors.
 template <class Count>
 void affine_row(const BitLayer& layer, const Results& out, const Place& at, Span span,
@@ -138,6 +165,8 @@ void finish(const BitLayer& layer, const Results& out, const Place* places, int 
     for (int p = 0; p < count; ++p) {
         if (layer.finish == Finish::kSums)
             write_sums(layer, out, places[p], span, counts + p * pitch);
+        else if (layer.out_planes > 1)
+            write_levels(layer, out, places[p], span, counts + p * pitch);
         else
             write_thresholds(layer, out, places[p], span, counts + p * pitch);
     }
