@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import warnings
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -92,11 +93,31 @@ def ste_panels() -> list[Panel]:
 
 def quantizer_panels(quantizer: type[torch.nn.Module]) -> list[Panel]:
     """Return a panel per coarse derivative under this forward map."""
+    given = inspect.signature(quantizer).parameters
+    if "ste" not in given:
+        return [Panel(quantizer.__name__, _measure(example(quantizer), X))]
     panels = []
     for derivative in stes():
-        curves = _measure(quantizer(ste=derivative), X)
-        panels.append(Panel(_title(derivative), curves, derivative.proxy(X).numpy()))
+        made = example(quantizer, ste=derivative)
+        step = made.split(X)[1]  # type: ignore[operator]
+        unit = 1.0 if step is None else float(step)
+        proxy = unit * made.ste.proxy(X / unit)  # type: ignore[operator, union-attr]
+        panels.append(Panel(_title(derivative), _measure(made, X), proxy.numpy()))
     return panels
+
+
+def example(quantizer: type[torch.nn.Module], **arguments: Any) -> torch.nn.Module:
+    """Return a quantizer of two bits, where it has a choice."""
+    given = inspect.signature(quantizer).parameters
+    if "bits" in given:
+        arguments["bits"] = 2
+    if "scale" in given and given["scale"].default == "channel":
+        # A line of numbers is one output channel.
+        arguments.setdefault("scale", "tensor")
+    with warnings.catch_warnings():
+        # Derivatives that fail Assumption 2 are drawn too.
+        warnings.simplefilter("ignore", quantizers.CoarseGradientWarning)
+        return quantizer(**arguments)
 
 
 def scale_panels(quantizer: type[torch.nn.Module]) -> list[Panel]:
@@ -106,9 +127,14 @@ def scale_panels(quantizer: type[torch.nn.Module]) -> list[Panel]:
     weight = torch.stack([X, X / 4])
     return [
         Panel(f'scale="{scale}"',
-              _measure(quantizer(ste=ste.ClippedIdentity(), scale=scale), weight))
-        for scale in get_args(quantizers.Scale)
+              _measure(example(quantizer, ste=ste.ClippedIdentity(), scale=scale), weight))
+        for scale in _scales(quantizer)
     ]  # fmt: skip
+
+
+def _scales(quantizer: type[torch.nn.Module]) -> tuple[str, ...]:
+    several = "bits" in inspect.signature(quantizer).parameters
+    return get_args(quantizers.WeightScale if several else quantizers.Scale)
 
 
 def _title(derivative: ste.CoarseDerivative) -> str:

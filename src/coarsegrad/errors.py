@@ -14,6 +14,10 @@ class CoarsegradError(Exception):
     """Any error that coarsegrad raises on purpose."""
 
 
+class ArgumentError(CoarsegradError, TypeError, ValueError):
+    """An argument of the wrong type, or a tensor of the wrong dtype: caught by either name."""
+
+
 class PackedFileError(CoarsegradError):
     """A packed file is truncated, damaged, inconsistent or of another version."""
 

@@ -20,12 +20,14 @@ from coarsegrad.packed import (
     AvgPool,
     Conv,
     Flatten,
+    Levels,
     Linear,
     MaxPool,
     Program,
     Relu,
     Threshold,
     pack_bits,
+    pack_digits,
     pack_ternary,
 )
 from coarsegrad.packed.checksum import ZEROS, checksum
@@ -51,11 +53,41 @@ def small() -> bytes:
     return to_bytes(Program((1, 12, 12), ops, tensors))
 
 
+def low_bits() -> bytes:
+    rng = np.random.default_rng(0)
+    ops = (
+        Threshold("x", 2),
+        Conv("a", (3, 1, 3, 3), low=0, bits=2, odd=True),
+        Threshold("a", 2),
+        MaxPool((2, 2)),
+        Flatten(),
+        Linear("b", (2, 12), low=0, bits=3),
+        Threshold("b", 2),
+        Levels("b"),
+    )
+    rows = np.arange(3, dtype=np.float32)[:, None]
+    tensors = {
+        "x.threshold": rows,
+        "a.weight": pack_digits(2 * rng.integers(-2, 2, 27) + 1, 2, odd=True),
+        "a.threshold": np.repeat(-rows, 3, 1).astype(np.int16),
+        "a.flip": np.array([7], np.uint8),
+        "b.weight": pack_digits(rng.integers(-3, 4, 24), 3),
+        "b.threshold": np.repeat(rows, 2, 1).astype(np.int16),
+        "b.levels": np.array([0, 1, 3, 9], np.float32),
+    }
+    return to_bytes(Program((1, 6, 6), ops, tensors))
+
+
 VALID = small()
+FILES = {"one bit": VALID, "low bits": low_bits()}
+# The native engine has no stages for cells of more bits yet.
+TARGETS = {"one bit": None, "low bits": "numpy"}
+files = pytest.mark.parametrize("file", FILES)
 
 
-def test_the_file_is_valid_before_it_is_damaged() -> None:
-    assert from_bytes(VALID).ops
+@files
+def test_the_file_is_valid_before_it_is_damaged(file: str) -> None:
+    assert from_bytes(FILES[file]).ops
 
 
 @pytest.mark.parametrize("length", range(0, len(VALID), 7))
@@ -64,10 +96,11 @@ def test_truncated(length: int) -> None:
         from_bytes(VALID[:length])
 
 
-def test_every_single_bit_flip_is_found() -> None:
+@files
+def test_every_single_bit_flip_is_found(file: str) -> None:
     survived = []
-    for position in range(len(VALID) * 8):
-        data = bytearray(VALID)
+    for position in range(len(FILES[file]) * 8):
+        data = bytearray(FILES[file])
         data[position // 8] ^= 1 << position % 8
         try:
             from_bytes(bytes(data))
@@ -80,12 +113,13 @@ def test_every_single_bit_flip_is_found() -> None:
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_mutations_never_crash(data: st.DataObject) -> None:
-    mutated = bytearray(VALID)
+    valid = data.draw(st.sampled_from(list(FILES.values())))
+    mutated = bytearray(valid)
     for _ in range(data.draw(st.integers(1, 6))):
         position = data.draw(st.integers(0, len(mutated)))
         end = min(len(mutated), position + data.draw(st.integers(0, 40)))
         mutated[position:end] = data.draw(st.binary(max_size=40))
-    if bytes(mutated) == VALID:
+    if bytes(mutated) == valid:
         return
     with pytest.raises(PackedFileError, match=r"\w"):
         from_bytes(bytes(mutated))
@@ -174,17 +208,17 @@ except e.PackedFileError:
     assert done.stdout == "refused\n", done.stderr
 
 
-def resigned(change: Callable[[Any], None]) -> bytes:
+def resigned(valid: bytes, change: Callable[[Any], None]) -> bytes:
     """Return the valid file with a changed graph and the checksum that fits it."""
-    length = int.from_bytes(VALID[:8], "little")
-    entries = json.loads(VALID[8 : 8 + length])
+    length = int.from_bytes(valid[:8], "little")
+    entries = json.loads(valid[8 : 8 + length])
     graph = json.loads(entries["__metadata__"]["coarsegrad"])
     change(graph)
     text = json.dumps(graph | {"crc32": ZEROS})
-    tensors = dict(from_bytes(VALID).tensors)
+    tensors = dict(from_bytes(valid).tensors)
     signed = text.replace(ZEROS, checksum(text, tensors), 1)
     entries["__metadata__"] = {"coarsegrad": signed}
-    return header(entries, VALID[8 + length :])
+    return header(entries, valid[8 + length :])
 
 
 NUMBERS = st.sampled_from([-(2**31), -1, 0, 1, 2, 3, 5, 8, 12, 100, 2**16, 2**31 - 1, 2**31, 2**64])
@@ -200,9 +234,10 @@ def places(value: Any) -> list[tuple[Any, Any]]:
                     for p in places(value[key])]  # fmt: skip
 
 
+@files
 @settings(max_examples=300, deadline=None)
 @given(st.data())
-def test_graphs_with_a_fitting_checksum(data: st.DataObject) -> None:
+def test_graphs_with_a_fitting_checksum(file: str, data: st.DataObject) -> None:
     """Behind the checksum stands the check of the graph: what passes it runs."""
 
     def change(graph: Any) -> None:
@@ -212,7 +247,8 @@ def test_graphs_with_a_fitting_checksum(data: st.DataObject) -> None:
                 container[key] = data.draw(ODD)
 
     try:
-        model = runtime.Model(from_bytes(resigned(change)))
+        program = from_bytes(resigned(FILES[file], change))
+        model = runtime.Model(program, target=TARGETS[file])
     except PackedFileError:
         return
     model(np.zeros((1, *model.program.input), np.float32))

@@ -18,6 +18,7 @@ from coarsegrad.packed import (
     AvgPool,
     Conv,
     Flatten,
+    Levels,
     Linear,
     MaxPool,
     Op,
@@ -60,8 +61,8 @@ def _twin(op: Op, program: Program) -> list[tuple[str, nn.Module]]:
             return [("avgpool", nn.AvgPool2d(op.size, op.step, op.padding))]
         case Flatten():
             return [("flatten", nn.Flatten())]
-        case Affine():
-            return []  # fused into the layer's bias, as batch norm is
+        case Affine() | Levels():
+            return []  # fused into the layer's bias, as batch norm is; a ReLU needs no table
 
 
 def _convolution(op: Conv, program: Program) -> list[tuple[str, nn.Module]]:

@@ -7,6 +7,7 @@ from coarsegrad.packed.ops import (
     AvgPool,
     Conv,
     Flatten,
+    Levels,
     Linear,
     MaxPool,
     Op,
@@ -16,7 +17,7 @@ from coarsegrad.packed.ops import (
 )
 from coarsegrad.packed.program import Program
 from coarsegrad.packed.reader import read
-from coarsegrad.packed.weights import pack_ternary, unpack_weights
+from coarsegrad.packed.weights import largest_sum, pack_digits, pack_ternary, unpack_weights
 from coarsegrad.packed.writer import write
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "AvgPool",
     "Conv",
     "Flatten",
+    "Levels",
     "Linear",
     "MaxPool",
     "Op",
@@ -31,7 +33,9 @@ __all__ = [
     "Relu",
     "Sign",
     "Threshold",
+    "largest_sum",
     "pack_bits",
+    "pack_digits",
     "pack_ternary",
     "read",
     "runs_on_bits",

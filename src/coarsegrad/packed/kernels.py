@@ -11,9 +11,10 @@ from coarsegrad.packed.program import Program
 def runs_on_bits(program: Program, index: int) -> bool:
     """Return whether op ``index``, a ``conv`` or ``linear``, runs on a bit kernel.
 
-    The native executor counts bits where bits meet packed weights, unless groups cut through the
-    bytes of a pixel, or padding of -1 stands between inputs of 0 and 1. All other layers run in
-    float32, exact on integers. The numpy executor, having no kernels, runs all in float32.
+    The native executor counts bits where bits, one or more a cell, meet binary or ternary weights,
+    unless groups cut through the bytes of a pixel, padding of -1 stands between inputs of 0 and 1,
+    or sums may pass 2^24. All other layers run in float32, exact on integers up to there. The
+    numpy executor, having no kernels, runs all in float32.
 
     Raises:
         ValueError: the op is no layer.
@@ -26,8 +27,8 @@ def runs_on_bits(program: Program, index: int) -> bool:
     op = program.ops[index]
     if not isinstance(op, (Conv, Linear)):
         raise ValueError(f"runs_on_bits needs a conv or linear, but op {index} is a {op.op}")
-    packed = program.tensors[f"{op.name}.weight"].dtype == np.uint8
-    if program.values[index].kind != "bits" or not packed:
+    packed = program.tensors[f"{op.name}.weight"].dtype == np.uint8 and op.bits is None
+    if not (packed and program.values[index + 1].exact):
         return False
     if isinstance(op, Linear):
         return True

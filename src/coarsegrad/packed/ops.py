@@ -12,7 +12,8 @@ Pair = tuple[int, int]
 class Conv:
     """Weighted sums over windows; ``padding`` is (top, left, bottom, right).
 
-    ``low`` is what a bit of 1 stands for: -1, or 0.
+    ``low`` is what a bit of 1 stands for: -1, or 0. ``bits`` is how many digits a weight has, None
+    where it has none: floats, bits and two planes; ``odd`` makes 2v + 1 of the number v.
     """
 
     op: ClassVar[str] = "conv"
@@ -24,23 +25,39 @@ class Conv:
     groups: int = 1
     pad: int = 0
     low: int = -1
+    bits: int | None = None
+    odd: bool = False
 
 
 @dataclass(frozen=True)
 class Linear:
-    """Weighted sums of all features; ``low`` as in ``Conv``."""
+    """Weighted sums of all features; ``low``, ``bits`` and ``odd`` as in ``Conv``."""
 
     op: ClassVar[str] = "linear"
     name: str
     shape: Pair
     low: int = -1
+    bits: int | None = None
+    odd: bool = False
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """Bits from sums: +1 where s >= t, or s <= t in flipped channels."""
+    """Bits from sums: +1 where s >= t, or s <= t in flipped channels.
+
+    With ``bits`` of 2 to 8 the integer 0 .. 2^bits - 1: how many of the channel's rows t say so.
+    """
 
     op: ClassVar[str] = "threshold"
+    name: str
+    bits: int = 1
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Floats from bits, through a table of one number for each integer they can be."""
+
+    op: ClassVar[str] = "levels"
     name: str
 
 
@@ -105,6 +122,6 @@ class Sign:
     op: ClassVar[str] = "sign"
 
 
-Op = Conv | Linear | Threshold | Affine | Relu | MaxPool | AvgPool | Flatten | Sign
+Op = Conv | Linear | Threshold | Levels | Affine | Relu | MaxPool | AvgPool | Flatten | Sign
 """Any op of a packed file; ``spec.md`` defines each."""
 OPS: dict[str, type[Any]] = {kind.op: kind for kind in get_args(Op)}

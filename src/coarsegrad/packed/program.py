@@ -16,6 +16,7 @@ from coarsegrad.packed.ops import (
     AvgPool,
     Conv,
     Flatten,
+    Levels,
     Linear,
     MaxPool,
     Op,
@@ -24,7 +25,15 @@ from coarsegrad.packed.ops import (
     Threshold,
 )
 from coarsegrad.packed.shapes import check_size, conv_shape, pool_shape
-from coarsegrad.packed.weights import check_finite, check_spare_bits, check_weight, weight_forms
+from coarsegrad.packed.tables import check_levels, check_thresholds, flip_form, threshold_forms
+from coarsegrad.packed.weights import (
+    check_finite,
+    check_spare_bits,
+    check_weight,
+    largest_sum,
+    largest_weight,
+    weight_forms,
+)
 
 # Above this, float32 no longer holds every integer, and sums of signs stop being exact.
 MAX_EXACT_SUM = 1 << 24
@@ -38,7 +47,8 @@ class Value(NamedTuple):
 
     kind: Kind
     shape: tuple[int, ...]
-    exact: bool = False  # sums of bits times packed weights: integers
+    exact: bool = False  # sums of bits times packed weights, integers that float32 holds
+    bits: int = 1  # of a cell, where the kind is bits
 
 
 @dataclass(frozen=True)
@@ -81,13 +91,24 @@ class Program:
     def part(self, start: int, stop: int) -> Program:
         """Return ops ``start`` to ``stop - 1`` as a program of their own.
 
-        Where bits feed them, it takes floats of -1 and +1 and begins with their signs.
+        Where bits feed them, it takes floats of -1 and +1 and begins with their signs; where a
+        cell has more bits, floats of 0, 1, .. and begins with their thresholds.
         """
         before = self.values[start]
         ops = self.ops[start:stop]
         names = {name for op in ops for name in _tensor_names(op)} & self.tensors.keys()
-        head: tuple[Op, ...] = (Sign(),) if before.kind == "bits" else ()
-        return Program(before.shape, head + ops, {name: self.tensors[name] for name in names})
+        tensors = {name: self.tensors[name] for name in names}
+        head: tuple[Op, ...] = ()
+        if before.kind == "bits" and before.bits == 1:
+            head = (Sign(),)
+        elif before.kind == "bits":
+            name = "input"
+            while f"{name}.threshold" in tensors or f"{name}.flip" in tensors:
+                name += "_"
+            head = (Threshold(name, before.bits),)
+            rows = np.arange(2**before.bits - 1, dtype=np.float32)[:, None] + np.float32(0.5)
+            tensors[f"{name}.threshold"] = np.repeat(rows, before.shape[0], 1)
+        return Program(before.shape, head + ops, tensors)
 
 
 @dataclass(frozen=True)
@@ -120,6 +141,8 @@ def _tensor_names(op: Op) -> tuple[str, ...]:
             return (f"{op.name}.threshold", f"{op.name}.flip")
         case Affine():
             return (f"{op.name}.affine",)
+        case Levels():
+            return (f"{op.name}.levels",)
     return ()
 
 
@@ -127,19 +150,16 @@ def _after(op: Op, value: Value, tensors: _Tensors, place: str) -> Value:
     """Return what ``op`` makes of ``value``, or raise what does not fit."""
     match op:
         case Conv() | Linear():
-            _require(value.kind in ("bits", "floats"), place, "bits or floats", value)
-            _require(value.kind == "bits" or op.low == -1, place, "bits for low 0", value)
-            weight = _weight(op, tensors)
-            exact = value.kind == "bits" and weight == "uint8"
-            shape = _layer_shape(op, value, place)
-            fan_in = math.prod(op.shape[1:])
-            if exact and fan_in >= MAX_EXACT_SUM:
-                raise PackedFileError(f"{place} sums {fan_in} bits; 2^24 - 1 at most are exact")
-            return Value("sums", shape, exact)
+            return _sums(op, value, tensors, place)
         case Threshold():
             _require(value.kind in ("sums", "floats"), place, "sums or floats", value)
             _threshold(op, value, tensors, place)
-            return Value("bits", value.shape)
+            return Value("bits", value.shape, bits=op.bits)
+        case Levels():
+            _require(value.kind == "bits", place, "bits", value)
+            table = tensors.get(f"{op.name}.levels", ("float32", (2**value.bits,)))
+            check_levels(table, f"{op.name}.levels", place)
+            return Value("floats", value.shape)
         case Affine():
             affine = tensors.get(f"{op.name}.affine", ("float32", (2, value.shape[0])))
             check_finite(affine, f"{op.name}.affine", place)
@@ -158,6 +178,34 @@ def _after(op: Op, value: Value, tensors: _Tensors, place: str) -> Value:
             return Value("bits", value.shape)
 
 
+def _sums(op: Conv | Linear, value: Value, tensors: _Tensors, place: str) -> Value:
+    """Return the sums of a layer: exact where integers meet integers and stay below 2^24."""
+    _require(value.kind in ("bits", "floats"), place, "bits or floats", value)
+    _require(value.kind == "bits" or op.low == -1, place, "bits for low 0", value)
+    if value.bits > 1 and (op.low != 0 or getattr(op, "pad", 0) != 0):
+        raise PackedFileError(
+            f"{place} needs low 0 and pad 0 for cells of {value.bits} bits, got low {op.low}"
+            + (f", pad {op.pad}" if isinstance(op, Conv) else "")
+        )
+    if op.odd and op.bits is None:
+        raise PackedFileError(f"{place} is odd, which needs the key bits, 2 to 8")
+    array = tensors.get(f"{op.name}.weight", *weight_forms(op))
+    check_weight(op, array, place)
+    shape = _layer_shape(op, value, place)
+    if value.kind == "floats" or array.dtype != np.uint8:
+        return Value("sums", shape)
+    fan_in = math.prod(op.shape[1:])
+    if value.bits == 1 and op.bits is None:
+        if fan_in >= MAX_EXACT_SUM:
+            raise PackedFileError(f"{place} sums {fan_in} bits; 2^24 - 1 at most are exact")
+        return Value("sums", shape, exact=True)
+    most = 2**value.bits - 1
+    # What the forms allow is enough for most layers; else the weights themselves decide.
+    exact = fan_in * largest_weight(op) * most <= MAX_EXACT_SUM
+    exact = exact or largest_sum(op, tensors.tensors, most) <= MAX_EXACT_SUM
+    return Value("sums", shape, exact)
+
+
 def _layer_shape(op: Conv | Linear, value: Value, place: str) -> tuple[int, ...]:
     if isinstance(op, Conv):
         return conv_shape(op, value.shape, f"{value.kind} {list(value.shape)}", place)
@@ -170,19 +218,12 @@ def _require(fits: bool, place: str, needed: str, value: Value) -> None:
         raise PackedFileError(f"{place} needs {needed}, got {value.kind} {list(value.shape)}")
 
 
-def _weight(op: Conv | Linear, tensors: _Tensors) -> str:
-    array = tensors.get(f"{op.name}.weight", *weight_forms(op))
-    check_weight(array, math.prod(op.shape), f"{op.name}.weight", tensors.place)
-    return str(array.dtype)
-
-
 def _threshold(op: Threshold, value: Value, tensors: _Tensors, place: str) -> None:
     channels = value.shape[0]
-    dtypes = ("int16", "int32") if value.exact else ("float32",)
-    array = tensors.get(f"{op.name}.threshold", *((d, (channels,)) for d in dtypes))
-    if np.isnan(array).any():
-        raise PackedFileError(f"{place}: {op.name}.threshold holds NaN")
+    forms = threshold_forms(op, channels, exact=value.exact)
+    array = tensors.get(f"{op.name}.threshold", *forms)
     flip = f"{op.name}.flip"
-    if flip in tensors.tensors:
-        bits = tensors.get(flip, ("uint8", (math.ceil(channels / 8),)))
+    bits = tensors.get(flip, flip_form(channels)) if flip in tensors.tensors else None
+    if bits is not None:
         check_spare_bits(bits, channels, flip, place)
+    check_thresholds(op, array, bits, place)

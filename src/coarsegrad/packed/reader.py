@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from coarsegrad.errors import PackedFileError, nearest
 from coarsegrad.packed.checksum import DTYPES, ZEROS, checksum
-from coarsegrad.packed.ops import OPS, Conv, Op
+from coarsegrad.packed.ops import OPS, Conv, Op, Threshold
 from coarsegrad.packed.program import Program
 from coarsegrad.packed.writer import VERSION
 
@@ -165,6 +165,15 @@ def _field(kind: type[Any], key: str, value: Any, place: str) -> Any:
         return value
     if key == "groups":
         return _integers([value], where, 1, 1)[0]
+    if key == "bits":
+        least = 1 if kind is Threshold else 2
+        if type(value) is not int or not least <= value <= 8:
+            raise PackedFileError(f"{where} needs an integer from {least} to 8, got {value!r}")
+        return value
+    if key == "odd":
+        if type(value) is not bool:
+            raise PackedFileError(f"{where} needs true or false, got {value!r}")
+        return value
     if key in _CHOICES:
         allowed = _CHOICES[key]
         if type(value) is not int or value not in allowed:

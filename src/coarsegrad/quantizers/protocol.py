@@ -23,9 +23,12 @@ class Quantizer(Protocol):
     - ``channels``: it has so many learned scales, one per output channel.
     """
 
-    levels: tuple[float, ...]
     bits: int
     ste: CoarseDerivative
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The values of ``split(x)[0]``, rising."""
 
     def split(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return the levels of x (x's shape and dtype) and the scale, or None for 1."""

@@ -90,7 +90,8 @@ class Model:
     def trace(self, x: NDArray[np.float32]) -> dict[str, NDArray[Any]]:
         """Return the value after each op, by ``"INDEX:OP"`` or ``"INDEX:OP NAME"``.
 
-        Bits come as int8 of -1 and +1, sums and floats as float32; shapes (N, ...).
+        Bits come as int8 of -1 and +1, cells of 2 to 8 bits as uint8, sums and floats as float32;
+        shapes (N, ...).
 
         Raises:
             InputError: as in a call.

@@ -13,6 +13,7 @@ from coarsegrad.packed import (
     AvgPool,
     Conv,
     Flatten,
+    Levels,
     Linear,
     MaxPool,
     Op,
@@ -53,6 +54,7 @@ def build(program: Program, target: str | None, threads: int) -> Engine:
 
     channels, *sizes = program.input
     shape = (channels, *sizes, *(1,) * (2 - len(sizes)))
+    _check_supported(program)
     builder = _Builder(program, Engine(target, (shape[0], shape[1], shape[2])))
     index = 0
     while index < len(program.ops):
@@ -69,6 +71,15 @@ def build(program: Program, target: str | None, threads: int) -> Engine:
     except ValueError as error:
         raise UnsupportedError(str(error)) from None
     return builder.engine
+
+
+def _check_supported(program: Program) -> None:
+    """Raise UnsupportedError for what the engine has no stage for."""
+    for i, (op, value) in enumerate(zip(program.ops, program.values[1:], strict=True)):
+        missing = "tables of levels" if isinstance(op, Levels) else None
+        missing = f"cells of {value.bits} bits" if value.bits > 1 else missing
+        if missing is not None:
+            raise UnsupportedError(f"op {i} ({op.op} {getattr(op, 'name', '')}): {missing}")
 
 
 class _Builder:

@@ -1,7 +1,8 @@
 """The numpy executor: what each op of a packed file computes, to be read beside ``spec.md``.
 
-Values are arrays with a batch dimension: float32 for floats and sums, int8 of -1 and +1 for bits.
-Sums of bits stay exact in float32, since a program is limited to fewer than 2^24 addends.
+Values are arrays with a batch dimension: float32 for floats and sums, int8 of -1 and +1 for bits,
+uint8 of 0, 1, .. for cells of 2 to 8 bits. Exact sums stay exact in float32, since they and all
+their parts are integers up to 2^24.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from coarsegrad.packed import (
     AvgPool,
     Conv,
     Flatten,
+    Levels,
     Linear,
     MaxPool,
     Op,
@@ -41,6 +43,9 @@ def apply(op: Op, x: Array, tensors: Tensors) -> Array:
             return linear(_operand(op, x), unpack_weights(op, tensors))
         case Threshold():
             return threshold(op, x, tensors)
+        case Levels():
+            # Bits of -1 and +1 are the integers 0 and 1.
+            return tensors[f"{op.name}.levels"][x if x.dtype == np.uint8 else (x > 0).astype(int)]
         case Affine():
             a, b = _per_channel(tensors[f"{op.name}.affine"], x)
             y: Array = a * x.astype(np.float32) + b
@@ -64,7 +69,8 @@ def signs(positive: NDArray[np.bool_]) -> NDArray[np.int8]:
 
 def _operand(op: Conv | Linear, x: Array) -> NDArray[np.float32]:
     """Return x as the op's sums see it: bits of -1 as 0 where ``low`` says so."""
-    return (x > 0 if op.low == 0 else x).astype(np.float32, copy=False)
+    is_bits_of_zero = op.low == 0 and x.dtype == np.int8
+    return (x > 0 if is_bits_of_zero else x).astype(np.float32, copy=False)
 
 
 def linear(x: NDArray[np.float32], weight: NDArray[np.float32]) -> Array:
@@ -90,20 +96,23 @@ def conv(op: Conv, x: NDArray[np.float32], weight: NDArray[np.float32]) -> Array
     return sums.reshape(n, out, height, width)
 
 
-def threshold(op: Threshold, x: Array, tensors: Tensors) -> NDArray[np.int8]:
-    """Return +1 where x >= t (x <= t in flipped channels), else -1."""
-    (t,) = _per_channel(tensors[f"{op.name}.threshold"].astype(np.float32)[None], x)
-    positive = x >= t
-    flip = tensors.get(f"{op.name}.flip")
+def threshold(op: Threshold, x: Array, tensors: Tensors) -> NDArray[np.int8] | NDArray[np.uint8]:
+    """Return +1 where x >= t (x <= t in flipped channels), else -1; of more bits how many t."""
+    rows = np.atleast_2d(tensors[f"{op.name}.threshold"])
+    flip, flipped = tensors.get(f"{op.name}.flip"), None
     if flip is not None:
         (flipped,) = _per_channel(unpack_bits(flip, x.shape[1])[None] < 0, x)
-        positive = np.where(flipped, x <= t, positive)
-    return signs(positive)
+    level = np.zeros(x.shape, np.uint8)
+    for t in _per_channel(rows, x):
+        # float32 against int32 is compared in float64, where both are what they are.
+        level += x >= t if flipped is None else np.where(flipped, x <= t, x >= t)
+    return signs(level > 0) if op.bits == 1 else level
 
 
 def maxpool(op: MaxPool, x: Array) -> Array:
     """Return the largest of each window; padded cells never win."""
-    (top, left), lowest = op.padding, np.int8(-1) if x.dtype == np.int8 else np.float32(-np.inf)
+    (top, left) = op.padding
+    lowest = {"int8": np.int8(-1), "uint8": np.uint8(0)}.get(str(x.dtype), np.float32(-np.inf))
     x = np.pad(x, ((0, 0), (0, 0), (top, top), (left, left)), constant_values=lowest)
     largest: Array = _windows(x, op.size, op.step, op.dilation).max((-2, -1))
     return largest

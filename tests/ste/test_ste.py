@@ -11,7 +11,9 @@ from coarsegrad.ste import (
     ClippedReLU,
     CoarseDerivative,
     Identity,
+    LogTailedReLU,
     ReLU,
+    ReverseExp,
     Sigmoid,
     SwishSign,
     Triangle,
@@ -22,6 +24,7 @@ INF = math.inf
 ALL = [
     Identity(), ClippedIdentity(), Triangle(), SwishSign(), SwishSign(beta=1.5),
     ReLU(), ClippedReLU(), ClippedReLU(ceiling=3.0), Sigmoid(),
+    ReverseExp(), ReverseExp(q=3), LogTailedReLU(), LogTailedReLU(q=3),
 ]  # fmt: skip
 
 
@@ -40,6 +43,8 @@ PROXIES = [
     (ClippedReLU(), [-2.0, 0.0, 0.5, 7.0], [0, 0, 0.5, 1]),
     (ClippedReLU(3.0), [-2.0, 2.5, 7.0], [0, 2.5, 3]),
     (Sigmoid(), [0.0, math.log(3.0)], [0.5, 0.75]),
+    (ReverseExp(3), [-2.0, 0.0, 3.0], [0, 0, 3 - 3 / math.e]),
+    (LogTailedReLU(3), [-2.0, 0.0, 2.5, 3.0, 5.0], [0, 0, 2.5, 3, 3 + math.log(3)]),
 ]
 
 
@@ -60,6 +65,10 @@ ROWS = [
     (ClippedReLU(), [-2.0, 0.0, 1e-30, 1.0, 1.001], [0, 0, 1, 1, 0]),
     (ClippedReLU(2.5), [0.0, 2.5, 2.6], [0, 1, 0]),
     (Sigmoid(), [0.0, 1.5, -1.5], [0.25, logistic(1.5), logistic(1.5)]),
+    (ReverseExp(), [-800.0, 0.0, 1e-30, 2.0], [0, 0, 1, math.exp(-2)]),
+    (ReverseExp(15), [15.0, 30.0], [math.exp(-1), math.exp(-2)]),
+    (LogTailedReLU(), [-1.0, 0.0, 1.0, 2.0], [0, 0, 1, 0.5]),
+    (LogTailedReLU(3), [-1.0, 0.5, 3.0, 5.0], [0, 1, 1, 1 / 3]),
     # s(40) rounds to 1 in float64: the tail is kept all the same.
     (Sigmoid(), [40.0, -40.0], [math.exp(-40), math.exp(-40)]),
 ]
@@ -69,6 +78,49 @@ ROWS = [
 def test_derivative(ste: CoarseDerivative, inputs: list[float], expected: list[float]) -> None:
     got = ste.derivative(torch.tensor(inputs, dtype=torch.float64))
     torch.testing.assert_close(got, torch.tensor(expected, dtype=torch.float64), atol=0, rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("ste", [*ALL, ClippedReLU(0.3)], ids=repr)
+def test_vjp_is_the_gradient_times_the_derivative(
+    ste: CoarseDerivative, dtype: torch.dtype
+) -> None:
+    kinks = [0.0, -0.0, 1.0, -1.0, 3.0, 0.3, 1e-7, -1e-7, -100.0]
+    ends = torch.nextafter(torch.tensor([1.0, -1.0]), torch.tensor([9.0, -9.0])).tolist()
+    line = torch.linspace(-6, 6, 101, dtype=torch.float64)
+    x = torch.cat([torch.tensor(kinks + ends, dtype=torch.float64), line]).to(dtype)
+    grad = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(dtype)
+    before = x.clone(), grad.clone()
+    got, expected = ste.vjp(x, grad), grad * ste.derivative(x)
+    rough = dtype in (torch.bfloat16, torch.float16)
+    torch.testing.assert_close(got, expected, rtol=2e-2 if rough else 1e-6, atol=1e-2 * rough)
+    assert torch.equal(got == 0, expected == 0)
+    assert torch.equal(x, before[0])
+    assert torch.equal(grad, before[1])
+
+
+@pytest.mark.parametrize("ste", ALL, ids=repr)
+def test_vanishes_below_zero(ste: CoarseDerivative) -> None:
+    assert ste.vanishes_below_zero == isinstance(
+        ste, (ReLU, ClippedReLU, ReverseExp, LogTailedReLU)
+    )
+
+
+def test_the_top_level_comes_from_the_quantizer() -> None:
+    assert ReverseExp().for_top(3) == ReverseExp(3)
+    assert LogTailedReLU().for_top(15) == LogTailedReLU(15)
+    assert ClippedReLU().for_top(3) == ClippedReLU(3.0)
+    assert ClippedReLU(1.0).for_top(3) == ClippedReLU(1.0)
+    assert Triangle().for_top(3) == Triangle()
+
+
+@pytest.mark.parametrize("make", [ReverseExp, LogTailedReLU])
+def test_another_top_level_is_refused(make) -> None:
+    with pytest.raises(ValueError, match=r"has q=3, but its quantizer's highest level is 15"):
+        make(3).for_top(15)
+    for q in (0, -1, 256, 2.0, True):
+        with pytest.raises(ValueError, match=r"needs q to be .* 1\.\.255"):
+            make(q)
 
 
 @pytest.mark.parametrize("ste", ALL, ids=repr)
@@ -120,6 +172,11 @@ def test_assumption2_constants(ste: CoarseDerivative, bound: float) -> None:
 def test_assumption2_values() -> None:
     assert ClippedIdentity().assumption2(1.0) == Assumption2(False, 1.0, 1.0)
     assert ClippedIdentity().assumption2(1.1) == Assumption2(False, 0.0, 1.0)
+    # the table of the specification, A2
+    assert ReverseExp(3).assumption2(10.0).delta == pytest.approx(0.0357, abs=5e-5)
+    assert ReverseExp(15).assumption2(50.0).delta == pytest.approx(0.0357, abs=5e-5)
+    assert LogTailedReLU(3).assumption2(10.0).delta == pytest.approx(0.125)
+    assert LogTailedReLU(15).assumption2(50.0).delta == pytest.approx(0.0278, abs=5e-5)
     assert ReLU().assumption2(1e9) == Assumption2(True, 1.0, 1.0)
     assert ClippedReLU(2.0).assumption2(2.0) == Assumption2(True, 1.0, 1.0)
     assert ClippedReLU(2.0).assumption2(2.1) == Assumption2(False, 0.0, 1.0)
