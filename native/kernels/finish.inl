@@ -71,8 +71,11 @@ void write_levels(const BitLayer& layer, const Results& out, const Place& at, Sp
         uint32_t words[kMaxPlanes];
         level_words(layer, counts + c, table + c, words);
         const uint32_t flips = layer.flips[(span.first + c) / 32];
+        // What spare channels have counted is undefined.
+        const int32_t left = span.channels - c;
+        const uint32_t used = left < 32 ? (1u << left) - 1 : ~0u;
         for (int p = 0; p < layer.out_planes; ++p)
-            put(to + p * out.bits.plane_pitch + c / 8, words[p] ^ flips);
+            put(to + p * out.bits.plane_pitch + c / 8, (words[p] ^ flips) & used);
     }
 }
 

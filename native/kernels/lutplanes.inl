@@ -24,12 +24,9 @@ struct PlaneTable {
 constexpr PlaneTable kPlaneTable;
 
 template <int P, int R>
-void plane_chunk(const uint16_t* indices, int64_t pitch, const uint8_t* weights, int triples,
-                 uint16_t* counts, bool add) {
+void plane_loop(const uint16_t* indices, int64_t pitch, const uint8_t* weights, int triples,
+                Reg (&sums)[P][R]) {
     const uint8_t* rows = kPlaneTable.rows[0];
-    Reg sums[P][R];
-    for (int p = 0; p < P; ++p)
-        for (int r = 0; r < R; ++r) sums[p][r] = spread16(0);
     const uint8_t* end = weights + int64_t{triples} * 3 * kLutPanel;
     for (; weights != end; weights += kLutPanel, ++indices) {
         Reg part[R];
@@ -41,6 +38,19 @@ void plane_chunk(const uint16_t* indices, int64_t pitch, const uint8_t* weights,
             for (int r = 0; r < R; ++r) sums[p][r] = add8(sums[p][r], lookup(table, part[r]));
         }
     }
+}
+
+#if VECTOR_BYTES == 32
+#include "lut_avx2_planes.inl"
+#endif
+
+template <int P, int R>
+void plane_chunk(const uint16_t* indices, int64_t pitch, const uint8_t* weights, int triples,
+                 uint16_t* counts, bool add) {
+    Reg sums[P][R];
+    for (int p = 0; p < P; ++p)
+        for (int r = 0; r < R; ++r) sums[p][r] = spread16(0);
+    plane_loop(indices, pitch, weights, triples, sums);
     const Reg byte = spread16(0x00ff);
     for (int p = 0; p < P; ++p)
         for (int r = 0; r < R; ++r)

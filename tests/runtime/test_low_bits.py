@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from coarsegrad.errors import TargetError
 from coarsegrad.packed import (
     Affine,
     AvgPool,
@@ -24,7 +23,6 @@ from coarsegrad.packed import (
     pack_ternary,
 )
 from coarsegrad.runtime import Model, reference
-from coarsegrad.runtime.targets import native_module
 
 
 def run(op: Op, x: np.ndarray, **tensors: np.ndarray) -> np.ndarray:
@@ -131,14 +129,3 @@ def test_a_network_of_cells() -> None:
     assert model.run(2, 4, np.array([[0, 1, 2, 3]], np.uint8)).tolist() == [[7, 0]]
     part = Model(program.part(2, 4), target="numpy")
     assert part(np.array([[0, 1, 2, 3]], np.float32)).tolist() == [[7, 0]]
-
-
-def test_without_native_stages_numpy_runs_it_and_says_so() -> None:
-    program = Program((1,), (Threshold("x", 2),), {"x.threshold": np.zeros((3, 1), np.float32)})
-    if native_module() is None:
-        pytest.skip("the native module is not built")
-    with pytest.warns(RuntimeWarning, match=r"op 0 \(threshold x\): cells of 2 bits; .* in numpy"):
-        model = Model(program)
-    assert model.target == "numpy"
-    with pytest.raises(TargetError, match=r"cannot run this network: op 0 \(threshold x\)"):
-        Model(program, target="generic")
