@@ -44,6 +44,18 @@ inline void pool_columns(const uint8_t* cells, int64_t step, int32_t width, cons
     }
 }
 
+// The bits of a word that belong to channels.
+inline uint32_t channel_bits(const BitPool& pool, int32_t word) {
+    const int32_t left = pool.channels - 32 * word;
+    return left < 32 ? (1u << left) - 1 : ~0u;
+}
+
+// A window without cells: what it would hold if there were one of -1 before bits are turned.
+inline void put_no_cells(const BitPool& pool, uint8_t* to) {
+    for (int32_t word = 0; word < pool.words; ++word)
+        put(to + 4 * word, channel_bits(pool, word) & ~(pool.all_mask ? pool.all_mask[word] : 0));
+}
+
 // Combines rows first, for all columns that fit into the buffer.
 inline void pool_row(const BitPool& pool, const BitImage& in, const uint8_t* image, Cells rows,
                      PoolBuffers& buffers, uint8_t* to, int64_t to_pitch) {
@@ -57,13 +69,13 @@ inline void pool_row(const BitPool& pool, const BitImage& in, const uint8_t* ima
         uint8_t* at = to + ow * to_pitch;
         ++ow;
         if (rows.from >= rows.to || width <= 0) {
-            // Without any cell there would be ones, also in the spare bits.
-            __builtin_memset(at, 0, static_cast<size_t>(pool.words) * 4);
+            put_no_cells(pool, at);
             continue;
         }
         const int64_t left = cols.start + cols.from * int64_t{w.dilation_w};
         int64_t right = left + (width - 1) * int64_t{w.dilation_w};
-        if (right >= end) {
+        // A window after one that begins in the padding may begin further left.
+        if (left < first || right >= end) {
             first = left;
             end = first + capacity < w.in_w ? first + capacity : w.in_w;
             combine_rows(w, in, image + first * pitch, rows, (end - first) * pitch, buffers);
@@ -90,7 +102,10 @@ inline void pool_wide_row(const BitPool& pool, const BitImage& in, const uint8_t
     const Window& w = pool.window;
     for (int32_t ow = 0; ow < w.out_w; ++ow, to += to_pitch) {
         const Cells cols = inside(ow, w.stride_w, w.pad_w, w.dilation_w, w.kernel_w, w.in_w);
-        const bool empty = rows.from >= rows.to || cols.from >= cols.to;
+        if (rows.from >= rows.to || cols.from >= cols.to) {
+            put_no_cells(pool, to);
+            continue;
+        }
         for (int32_t word = 0; word < pool.words; ++word) {
             const uint32_t mask = pool.all_mask ? pool.all_mask[word] : 0;
             uint32_t all = ~0u;
@@ -99,7 +114,7 @@ inline void pool_wide_row(const BitPool& pool, const BitImage& in, const uint8_t
                     all &= mask ^ load<uint32_t>(
                                       image + (rows.start + kh * w.dilation_h) * in.row_pitch +
                                       (cols.start + kw * w.dilation_w) * in.pixel_pitch + 4 * word);
-            put(to + 4 * word, empty ? 0 : all ^ mask);
+            put(to + 4 * word, all ^ mask);
         }
     }
 }

@@ -48,12 +48,6 @@ inline void combine_plane_rows(const Window& w, const BitImage& in, const uint8_
     }
 }
 
-// The bits of a word that belong to channels.
-inline uint32_t channel_bits(const BitPool& pool, int32_t word) {
-    const int32_t left = pool.channels - 32 * word;
-    return left < 32 ? (1u << left) - 1 : ~0u;
-}
-
 inline void put_least(const BitPool& pool, const BitImage& out, int32_t word, uint8_t* to,
                       const LeastDigits<uint32_t>& least) {
     const uint32_t mask = pool.all_mask ? pool.all_mask[word] : 0, used = channel_bits(pool, word);
@@ -85,10 +79,11 @@ inline int32_t pool_plane_columns(const BitPool& pool, const BitImage& in, const
     combine_plane_rows(w, in, image + first * pitch, rows, (end - first) * pitch, buffers);
     for (; ow < w.out_w; ++ow) {
         const Cells cols = inside(ow, w.stride_w, w.pad_w, w.dilation_w, w.kernel_w, w.in_w);
-        const int64_t last = cols.start + (cols.to - 1) * int64_t{w.dilation_w};
-        if (cols.from >= cols.to || last >= end) break;
-        const uint8_t* cells =
-            buffers.cells + (cols.start + cols.from * int64_t{w.dilation_w} - first) * pitch;
+        const int64_t left = cols.start + cols.from * int64_t{w.dilation_w};
+        const int64_t right = cols.start + (cols.to - 1) * int64_t{w.dilation_w};
+        // A window after one that begins in the padding may begin further left.
+        if (cols.from >= cols.to || left < first || right >= end) break;
+        const uint8_t* cells = buffers.cells + (left - first) * pitch;
         for (int32_t word = 0; word < pool.words; ++word) {
             LeastDigits<uint32_t> least;
             least.start(in.planes);

@@ -5,6 +5,7 @@ import pytest
 
 from .conftest import convolve, native, signs, windows
 from .test_bit_layer import SHAPES
+from .test_pack_and_pool import SPREAD
 
 testing = native.testing
 
@@ -129,7 +130,7 @@ POOLS = [
     ((2, 2), (2, 2), (0, 0), (1, 1)),
     ((3, 3), (2, 2), (1, 1), (1, 1)),
     ((3, 2), (1, 3), (1, 0), (2, 1)),
-    ((2, 2), (1, 1), (1, 1), (8, 8)),  # the middle cells of a window may all be outside
+    *SPREAD,
 ]
 
 
