@@ -20,9 +20,9 @@ Bytes::Bytes(size_t size) : size_(size) {
 
 void Bytes::Free::operator()(void* p) const { std::free(p); }
 
-namespace {
-int64_t pixel_bytes(int32_t channels) { return ceil_div(channels, 32) * 4; }
-}  // namespace
+int64_t pixel_bytes(int32_t channels) {
+    return channels <= 16 ? ceil_div(channels, 8) : ceil_div(channels, 32) * 4;
+}
 
 int64_t bit_plane_bytes(int32_t images, int32_t h, int32_t w, int32_t channels, int32_t ring_h,
                         int32_t ring_w, int32_t planes) {

@@ -64,19 +64,16 @@ void choose_sizes(const KernelTable& table, const BitLayerSpec& spec, BitLayer& 
     layer.groups = spec.groups;
     layer.out_channels = spec.out_channels;
     layer.group_outputs = spec.out_channels / spec.groups;
-    layer.group_bytes = spec.groups == 1 ? static_cast<int32_t>(ceil_div(spec.in_channels, 32) * 4)
+    layer.group_bytes = spec.groups == 1 ? static_cast<int32_t>(pixel_bytes(spec.in_channels))
                                          : spec.in_channels / spec.groups / 8;
     const bool joined = spec.groups == 1 && w.dilation_w == 1;
-    // Words of few channels are half empty, and cells many.
-    const bool narrow = spec.groups == 1 && spec.in_channels <= 16 && w.kernel_h * w.kernel_w > 1;
-    layer.cell_bytes = narrow ? (spec.in_channels + 7) / 8 : layer.group_bytes;
     layer.planes = spec.planes;
     layer.out_planes = spec.finish == Finish::kThreshold ? spec.out_planes : 1;
     layer.repeats = repeats_of(spec);
     layer.halvings = (spec.mask != nullptr) + (spec.low == 0);
     layer.run_count = joined ? 1 : w.kernel_w;
-    layer.run_bytes = joined ? w.kernel_w * layer.cell_bytes : layer.cell_bytes;
-    layer.row_bytes = int64_t{layer.repeats} * w.kernel_h * w.kernel_w * layer.cell_bytes;
+    layer.run_bytes = joined ? w.kernel_w * layer.group_bytes : layer.group_bytes;
+    layer.row_bytes = int64_t{layer.repeats} * w.kernel_h * w.kernel_w * layer.group_bytes;
     layer.row_pitch = round_up(layer.row_bytes + kSlack, kSlack);
     layer.weight_pitch = round_up(layer.row_bytes, kSlack);
     layer.panel = table.panel;
@@ -126,8 +123,8 @@ void fill_row(const BitLayerSpec& spec, const BitLayer& layer, const uint8_t* we
         for (int64_t cell = 0; cell < cells; cell += kSome) {
             const int64_t count = std::min(kSome, cells - cell);
             uint64_t word = some_bits(weights, start + c * cells + cell, count);
-            uint8_t* to = row + cell * layer.cell_bytes + (c >> 3);
-            for (; word; word >>= 1, to += layer.cell_bytes)
+            uint8_t* to = row + cell * layer.group_bytes + (c >> 3);
+            for (; word; word >>= 1, to += layer.group_bytes)
                 *to = static_cast<uint8_t>(*to | (word & 1) << (c & 7));
         }
 }
@@ -246,10 +243,10 @@ std::vector<int32_t> sums_of_cells(const BitLayerSpec& spec, const BitLayer& lay
     sums.reserve(static_cast<size_t>(spec.out_channels * cells));
     for (int32_t o = 0; o < spec.out_channels; ++o)
         for (int64_t cell = 0; cell < cells; ++cell) {
-            const uint8_t* from = rows + o * layer.weight_pitch + cell * layer.cell_bytes;
+            const uint8_t* from = rows + o * layer.weight_pitch + cell * layer.group_bytes;
             int32_t minus = 0;
-            for (int32_t repeat = 0; repeat < layer.repeats; ++repeat, from += cells * layer.cell_bytes)
-                for (int32_t i = 0; i < layer.cell_bytes; ++i) minus += __builtin_popcount(from[i]);
+            for (int32_t repeat = 0; repeat < layer.repeats; ++repeat, from += cells * layer.group_bytes)
+                for (int32_t i = 0; i < layer.group_bytes; ++i) minus += __builtin_popcount(from[i]);
             sums.push_back(layer.repeats * (spec.in_channels / spec.groups) - 2 * minus);
         }
     return sums;

@@ -6,7 +6,7 @@
 namespace coarsegrad {
 
 // Sign bits, NHWC: bit = 1 iff value < 0, channel c is bit c % 8 of byte c / 8 of its pixel, and a
-// pixel fills whole 32-bit words whose spare bits are 0. `origin` is pixel (0, 0) of image 0; a ring
+// pixel fills one byte, two, or whole 32-bit words, whose spare bits are 0. `origin` is pixel (0, 0) of image 0; a ring
 // of pixels holding the padding value lies around each image, and kSlack readable bytes lie after
 // the last pixel because kernels load whole vectors.
 // Integers of several bits are as many such images, the one of the highest digit first; there a bit
@@ -53,8 +53,7 @@ struct Results {
 struct BitLayer {
     Window window;
     int32_t groups, out_channels, group_outputs, group_bytes;
-    int32_t planes;      // of the input; a gathered row stands once for each
-    int32_t cell_bytes;  // of a cell in a row: group_bytes, or without the spare bytes of a word
+    int32_t planes;  // of the input; a gathered row stands once for each
     int32_t repeats, run_count, run_bytes;
     int64_t row_bytes, row_pitch;  // pitch leaves at least kSlack spare bytes
     int32_t block_pixels;          // output pixels handled together, at most kMaxBlock
@@ -121,7 +120,7 @@ constexpr int32_t kFloatPanel = 16;
 
 struct BitPool {
     Window window;
-    int32_t words;             // 32-bit words of a pixel
+    int32_t words;             // 32-bit words of a pixel, of which the first may be cut off
     const uint32_t* all_mask;  // channels that are +1 only if all cells are, or least; null: none
     int32_t channels;
 };

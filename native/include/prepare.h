@@ -37,6 +37,8 @@ int64_t bit_plane_bytes(int32_t images, int32_t h, int32_t w, int32_t channels, 
                         int32_t ring_w, int32_t planes = 1);
 BitImage bit_plane_at(uint8_t* memory, int32_t images, int32_t h, int32_t w, int32_t channels,
                       int32_t ring_h, int32_t ring_w, int32_t planes = 1);
+// What a pixel of so many channels takes.
+int64_t pixel_bytes(int32_t channels);
 // Every pixel, ring and all planes included: pad_value -1 sets the bits of the channels, 0 and +1
 // clear them.
 void fill_bit_plane(uint8_t* memory, int64_t bytes, int32_t channels, int32_t pad_value);

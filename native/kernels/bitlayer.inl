@@ -23,29 +23,16 @@ inline void locate(const BitLayer& layer, int64_t first, int count, Place* place
     }
 }
 
-// Whole vectors: what a run writes too much is overwritten by the next or cleared at the end.
+// Whole words or vectors: what a run writes too much is overwritten by the next or cleared at the
+// end.
 inline void copy_run(uint8_t* to, const uint8_t* from, int64_t bytes) {
+    if (bytes <= 8) return put(to, load<uint64_t>(from));
     for (int64_t i = 0; i < bytes; i += VECTOR_BYTES) put(to + i, load<Raw>(from + i));
-}
-
-// The first bytes of neighbouring pixels of one word each. Writes whole words of what follows.
-inline void copy_narrow_run(uint8_t* to, const uint8_t* from, int64_t bytes, int cell_bytes) {
-#ifdef __SSSE3__
-    const __m128i order = cell_bytes == 1
-                              ? _mm_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1)
-                              : _mm_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1);
-    for (int64_t i = 0; i < bytes; i += 4 * cell_bytes, from += 16)
-        put(to + i, _mm_cvtsi128_si64(_mm_shuffle_epi8(load<__m128i>(from), order)));
-#else
-    for (int64_t i = 0; i < bytes; i += cell_bytes, from += 4)
-        put(to + i, static_cast<uint16_t>(from[0] | from[1] << 8));
-#endif
 }
 
 inline void gather_plane(const BitLayer& layer, const BitImage& in, const Place* places, int count,
                          int group, uint8_t* rows) {
     const Window& w = layer.window;
-    const bool narrow = layer.cell_bytes < layer.group_bytes;
     const int64_t down = w.dilation_h * in.row_pitch, right = w.dilation_w * in.pixel_pitch;
     for (int p = 0; p < count; ++p, rows += layer.row_pitch) {
         const uint8_t* corner = in.origin + places[p].image * in.image_pitch +
@@ -55,11 +42,8 @@ inline void gather_plane(const BitLayer& layer, const BitImage& in, const Place*
         uint8_t* to = rows;
         for (int repeat = 0; repeat < layer.repeats; ++repeat)
             for (int kh = 0; kh < w.kernel_h; ++kh)
-                for (int run = 0; run < layer.run_count; ++run, to += layer.run_bytes) {
-                    const uint8_t* from = corner + kh * down + run * right;
-                    if (narrow) copy_narrow_run(to, from, layer.run_bytes, layer.cell_bytes);
-                    else copy_run(to, from, layer.run_bytes);
-                }
+                for (int run = 0; run < layer.run_count; ++run, to += layer.run_bytes)
+                    copy_run(to, corner + kh * down + run * right, layer.run_bytes);
         __builtin_memset(rows + layer.row_bytes, 0, kSlack);
     }
 }

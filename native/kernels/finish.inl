@@ -45,8 +45,9 @@ void write_thresholds(const BitLayer& layer, const Results& out, const Place& at
     const int64_t table = int64_t{at.border} * layer.padded_outputs + span.first;
     uint8_t* to = pixel_at(out.bits, at) + span.first / 8;
     for (int32_t c = 0; c < span.channels; c += 32)
-        put(to + c / 8, threshold_word(layer, counts + c, table + c) ^
-                            layer.flips[(span.first + c) / 32]);
+        put_word(to + c / 8,
+                 threshold_word(layer, counts + c, table + c) ^ layer.flips[(span.first + c) / 32],
+                 out.bits.pixel_pitch);
 }
 
 inline void level_words(const BitLayer& layer, const uint16_t* counts, int64_t at, uint32_t* words) {
@@ -75,7 +76,8 @@ void write_levels(const BitLayer& layer, const Results& out, const Place& at, Sp
         const int32_t left = span.channels - c;
         const uint32_t used = left < 32 ? (1u << left) - 1 : ~0u;
         for (int p = 0; p < layer.out_planes; ++p)
-            put(to + p * out.bits.plane_pitch + c / 8, (words[p] ^ flips) & used);
+            put_word(to + p * out.bits.plane_pitch + c / 8, (words[p] ^ flips) & used,
+                     out.bits.pixel_pitch);
     }
 }
 
@@ -100,7 +102,8 @@ inline void write_signs(const BitImage& bits, const Place& at, Span span, const 
     uint8_t* to = pixel_at(bits, at) + span.first / 8;
     for (int32_t c = 0; c < span.channels; c += 32) {
         const int32_t left = span.channels - c;
-        put(to + c / 8, negative_bits(tile + c) & (left < 32 ? (1u << left) - 1 : ~0u));
+        put_word(to + c / 8, negative_bits(tile + c) & (left < 32 ? (1u << left) - 1 : ~0u),
+                 bits.pixel_pitch);
     }
 }
 

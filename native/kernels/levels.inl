@@ -31,7 +31,7 @@ inline void put_missed(const BitImage& out, int64_t image, int32_t w, int64_t pi
         uint8_t* to = packed_pixel(out, image, w, pixel) + byte + d * out.plane_pitch;
         int64_t column = pixel % w;
         for (int i = 0; i < count; ++i) {
-            put(to, words[d][i]);
+            put_word(to, words[d][i], out.pixel_pitch);
             to += out.pixel_pitch;
             if (++column == w) {
                 column = 0;

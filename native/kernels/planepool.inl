@@ -52,7 +52,8 @@ inline void put_least(const BitPool& pool, const BitImage& out, int32_t word, ui
                       const LeastDigits<uint32_t>& least) {
     const uint32_t mask = pool.all_mask ? pool.all_mask[word] : 0, used = channel_bits(pool, word);
     for (int p = 0; p < out.planes; ++p)
-        put(to + p * out.plane_pitch + 4 * word, (least.digits[p] ^ mask) & used);
+        put_word(to + p * out.plane_pitch + 4 * word, (least.digits[p] ^ mask) & used,
+                 out.pixel_pitch);
 }
 
 // A window without cells.
@@ -127,10 +128,8 @@ void plane_pool(const BitPool& pool, const BitImage& in, const BitImage& out, in
     const bool wide =
         ((w.kernel_w - 1) * int64_t{w.dilation_w} + 1) * in.pixel_pitch > kPlanePoolBytes;
     PlaneBuffers buffers;
-    const int64_t pixel = int64_t{pool.words} * 4;
-    for (int64_t i = 0; !wide && i < kPlanePoolBytes; i += 4)
-        put(buffers.mask + i, pool.all_mask && i % in.pixel_pitch < pixel
-                                  ? pool.all_mask[i % in.pixel_pitch / 4] : 0u);
+    const int64_t row = (w.in_w * in.pixel_pitch + VECTOR_BYTES - 1) / VECTOR_BYTES * VECTOR_BYTES;
+    if (!wide) repeat_mask(pool, in.pixel_pitch, row < kPlanePoolBytes ? row : kPlanePoolBytes, buffers.mask);
     for (int64_t item = begin; item < end; ++item) {
         const int64_t image = item / w.out_h;
         const auto oh = static_cast<int32_t>(item % w.out_h);
