@@ -68,6 +68,8 @@ void write_levels(const BitLayer& layer, const Results& out, const Place& at, Sp
                   const Count* counts) {
     const int64_t table = int64_t{at.border} * layer.padded_outputs + span.first;
     uint8_t* to = pixel_at(out.bits, at) + span.first / 8;
+    const int64_t plane_pitch = out.bits.plane_pitch, pixel_pitch = out.bits.pixel_pitch;
+    const int planes = layer.out_planes;
     for (int32_t c = 0; c < span.channels; c += 32) {
         uint32_t words[kMaxPlanes];
         level_words(layer, counts + c, table + c, words);
@@ -75,9 +77,8 @@ void write_levels(const BitLayer& layer, const Results& out, const Place& at, Sp
         // What spare channels have counted is undefined.
         const int32_t left = span.channels - c;
         const uint32_t used = left < 32 ? (1u << left) - 1 : ~0u;
-        for (int p = 0; p < layer.out_planes; ++p)
-            put_word(to + p * out.bits.plane_pitch + c / 8, (words[p] ^ flips) & used,
-                     out.bits.pixel_pitch);
+        for (int p = 0; p < planes; ++p)
+            put_word(to + p * plane_pitch + c / 8, (words[p] ^ flips) & used, pixel_pitch);
     }
 }
 
