@@ -154,7 +154,9 @@ def test_pool(target, planes, channels, kernel, stride, padding, dilation):
     np.testing.assert_array_equal(integers(got, channels), largest)
 
 
-@pytest.mark.parametrize(("width", "channels", "kernel"), [(700, 33, 3), (9, 5000, 2), (5, 3000, 3)])
+@pytest.mark.parametrize(
+    ("width", "channels", "kernel"), [(700, 33, 3), (9, 5000, 2), (5, 3000, 3)]
+)
 def test_pool_of_wide_rows_and_of_large_pixels(target, width, channels, kernel):
     rng = np.random.default_rng(0)
     x = cells(rng, 2, 1, 4, width, channels)

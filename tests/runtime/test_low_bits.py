@@ -21,8 +21,12 @@ from coarsegrad.packed import (
     pack_bits,
     pack_digits,
     pack_ternary,
+    runs_on_bits,
 )
-from coarsegrad.runtime import Model, reference
+from coarsegrad.runtime import Model, reference, targets
+from runtime.random_programs import random_program
+
+NATIVE = [target.name for target in targets() if target.runs and target.name != "numpy"]
 
 
 def run(op: Op, x: np.ndarray, **tensors: np.ndarray) -> np.ndarray:
@@ -129,3 +133,31 @@ def test_a_network_of_cells() -> None:
     assert model.run(2, 4, np.array([[0, 1, 2, 3]], np.uint8)).tolist() == [[7, 0]]
     part = Model(program.part(2, 4), target="numpy")
     assert part(np.array([[0, 1, 2, 3]], np.float32)).tolist() == [[7, 0]]
+
+
+@pytest.mark.parametrize("start", range(0, 120, 40))
+def test_native_equals_numpy_on_random_programs(start: int) -> None:
+    if not NATIVE:
+        pytest.skip("the native module is not built")
+    for seed in range(start, start + 40):
+        program, x = random_program(seed)
+        expected = Model(program, target="numpy")(x)
+        for target in NATIVE:
+            assert np.array_equal(Model(program, target=target)(x), expected), (seed, target)
+
+
+def test_the_kernel_that_is_announced_runs_on_cells() -> None:
+    if not NATIVE:
+        pytest.skip("the native module is not built")
+    layers = 0
+    for seed in range(120):
+        program, x = random_program(seed)
+        announced = sum(
+            runs_on_bits(program, i)
+            for i, op in enumerate(program.ops)
+            if isinstance(op, Conv | Linear) and program.values[i].bits > 1
+        )
+        layers += announced
+        names = [n for n, _ in Model(program, target=NATIVE[0]).stage_times(x, 1)[0]]
+        assert sum(n.startswith("bit layer") for n in names) >= announced
+    assert layers > 50
