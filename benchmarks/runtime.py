@@ -214,7 +214,7 @@ def lenet5_rows() -> list[Row]:
         model, twin = runtime.Model(net), float_twin(net)
         name = "W1A2 lenet5" + (", float ends" if float_ends else "")
         for batch in (1, 64):
-            x = np.random.default_rng(0).integers(-128, 128, (batch, *net.input)) / np.float32(128)
+            x = np.random.default_rng(0).uniform(-1, 1, (batch, *net.input)).astype(np.float32)
             runs = torch_runs(twin, x) | onnx_runs(twin, x, 1)
             contestants = {peer: block(run) for peer, run in runs.items() if "float32" in peer}
             contestants["ours"] = block(lambda model=model, x=x: model(x))

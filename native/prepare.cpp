@@ -2,6 +2,7 @@
 #include "prepare.h"
 
 #include <algorithm>
+#include <climits>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -132,6 +133,27 @@ void place_taps(FloatLayer& layer, std::vector<Bytes>& storage) {
         round_up((inputs + kSignPixels + tables + kFloatBlock * kFloatPanel) * 4, 64) + 128;
 }
 
+// The taps of a convolution that needs no padding and no phases, in the input itself.
+void place_direct_taps(FloatLayer& layer, std::vector<Bytes>& storage) {
+    const Window& w = layer.window;
+    const auto fits = [](int64_t out, int64_t stride, int64_t pad, int64_t kernel, int64_t dilation,
+                         int64_t in) {
+        return pad == 0 && (out - 1) * stride + (kernel - 1) * dilation < in;
+    };
+    const int64_t reach = layer.row / w.kernel_w * int64_t{w.in_h} * w.in_w;
+    if (!layer.by_rows || w.stride_w != 1 || reach > INT32_MAX ||
+        !fits(w.out_h, w.stride_h, w.pad_h, w.kernel_h, w.dilation_h, w.in_h) ||
+        !fits(w.out_w, w.stride_w, w.pad_w, w.kernel_w, w.dilation_w, w.in_w))
+        return;
+    int32_t* taps = store<int32_t>(storage, layer.row);
+    for (int32_t k = 0; k < layer.row; ++k) {
+        const int32_t line = k / w.kernel_w, channel = line / w.kernel_h;
+        taps[k] = (channel * w.in_h + line % w.kernel_h * w.dilation_h) * w.in_w +
+                  k % w.kernel_w * w.dilation_w;
+    }
+    layer.direct_taps = taps;
+}
+
 // An entry holds (+-a) + (+-b) + (+-c) for three taps, number 4 * (c < 0) + 2 * (b < 0) + (a < 0).
 // The side of a channel turns all of its signs.
 void choose_sign_entries(const FloatLayerSpec& spec, FloatLayer& layer, std::vector<Bytes>& storage) {
@@ -185,6 +207,7 @@ std::string prepare_floats(const FloatLayerSpec& spec, PreparedFloats& out) {
     choose_sign_entries(spec, layer, out.storage);
     if (!layer.sign_entries) layer.weights = weight_panels(spec, layer, out.storage);
     place_taps(layer, out.storage);
+    place_direct_taps(layer, out.storage);
     return {};
 }
 

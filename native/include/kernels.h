@@ -107,6 +107,7 @@ struct FloatLayer {
     int32_t phases;
     int64_t pitch;
     const int32_t* taps;  // [row]: floats from the start of the copies or of the gathered block
+    const int32_t* direct_taps;  // [row]: floats from the corner of a window without padding; or null
     // Where all weights are +-1: for each output channel the table entries of every three taps, as
     // offsets in bytes; or null.
     const uint16_t* sign_entries;

@@ -85,8 +85,13 @@ inline Floats pooled(Floats so_far, Floats x) {
 // The floats of even and of odd places of two neighbouring vectors.
 inline void part_floats(const float* from, Floats& even, Floats& odd) {
     const Floats a = load<Floats>(from), b = load<Floats>(from + kInts);
-    Ints order;
-    for (int i = 0; i < kInts; ++i) order[i] = 2 * i;
+#if VECTOR_BYTES == 64
+    const Ints order = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
+#elif VECTOR_BYTES == 32
+    const Ints order = {0, 2, 4, 6, 8, 10, 12, 14};
+#else
+    const Ints order = {0, 2, 4, 6};
+#endif
     even = __builtin_shuffle(a, b, order);
     odd = __builtin_shuffle(a, b, order + 1);
 }

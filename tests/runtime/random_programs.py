@@ -1,4 +1,4 @@
-"""Random packed programs with cells of 1 to 8 bits, built op by op around the values they compute."""
+"""Random packed programs with cells of 1 to 8 bits, built op by op around what they compute."""
 
 from __future__ import annotations
 
