@@ -17,6 +17,8 @@ from pathlib import Path
 
 SHAPES = [(56, 64), (28, 128), (14, 256), (7, 512)]
 BATCHES = (1, 64)
+# Bits of activations, whether weights are ternary, and the name.
+PLANES = ((2, False, "W1A2"), (4, False, "W1A4"), (2, True, "W2A2"))
 ROUNDS = 5
 
 
@@ -123,6 +125,11 @@ def our_times(target: str) -> dict[str, float]:
                 target, 1, size, channels, channels, 3, 1, 1, finish, 1, 80
             )
             times[f"{name} {finish}"] = seconds * 1e6
+        for planes, ternary, kind in PLANES:
+            seconds = testing.time_bit_layer(
+                target, 1, size, channels, channels, 3, 1, 1, "bits", 1, 80, planes, ternary
+            )
+            times[f"{name} {kind}"] = seconds * 1e6
         for layout, nchw in (("NHWC", False), ("NCHW", True)):
             times[f"{name} pack {layout}"] = (
                 testing.time_pack(target, size, channels, nchw, 80) * 1e6
@@ -168,6 +175,16 @@ def rows(ours: dict[str, float], peer: dict[str, float]) -> list[tuple[str, str,
                 f"{ratio:.1f}x {'pass' if ratio >= 9 else 'short'} (9x)",
             )
         )
+        for planes, ternary, kind in PLANES:
+            took, limit = ours[f"{name} {kind}"], 1.1 * planes * (1 + ternary)
+            ratio = took / bits
+            found.append(
+                (
+                    f"{kind} 3x3 {size}^2x{channels}",
+                    f"{took:.0f} us, of W1A1 {bits:.0f}",
+                    f"{ratio:.2f}x {'pass' if ratio <= limit else 'short'} ({limit:.1f}x)",
+                )
+            )
         for layout, limit in (("NHWC", 0.12), ("NCHW", 0.20)):
             part = ours[f"{name} pack {layout}"] / bits
             found.append(

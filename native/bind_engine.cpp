@@ -56,10 +56,23 @@ const KernelTable& table_named(const std::optional<std::string>& name) {
     return *choice.table;
 }
 
+// Thresholds of a channel that make an integer of so many bits.
+int64_t limits_of(int32_t bits) {
+    if (bits < 1 || bits > kMaxPlanes) throw nb::value_error("integers have 1 to 8 bits");
+    return (int64_t{1} << bits) - 1;
+}
+
+void add_pack_levels(Engine& engine, int32_t bits, Row<float> thresholds, MaybeRow<uint8_t> flips) {
+    const int64_t channels = engine.current().channels;
+    if (static_cast<int64_t>(thresholds.size()) < limits_of(bits) * channels)
+        throw nb::value_error("too few thresholds");
+    refuse(engine.add_pack_levels(bits, thresholds.data(), pointer(flips, channels, "too few flips")));
+}
+
 void add_bit_layer(Engine& engine, const Geometry& geometry, int32_t out, int32_t groups, int32_t pad,
                    int32_t low, Row<uint8_t> weights, MaybeRow<uint8_t> mask,
-                   MaybeRow<int32_t> thresholds, MaybeRow<uint8_t> flips, MaybeRow<float> scale,
-                   MaybeRow<float> shift) {
+                   MaybeRow<int32_t> thresholds, int32_t bits, MaybeRow<uint8_t> flips,
+                   MaybeRow<float> scale, MaybeRow<float> shift) {
     BitLayerSpec spec;
     spec.window = window_of(engine, geometry);
     spec.in_channels = engine.current().channels;
@@ -73,7 +86,8 @@ void add_bit_layer(Engine& engine, const Geometry& geometry, int32_t out, int32_
     spec.weights = weights.data();
     spec.mask = pointer(mask, bytes, "too short a mask");
     spec.finish = thresholds ? Finish::kThreshold : Finish::kAffine;
-    spec.thresholds = pointer(thresholds, out, "too few thresholds");
+    spec.thresholds = pointer(thresholds, limits_of(bits) * out, "too few thresholds");
+    spec.out_planes = bits;
     spec.flips = pointer(flips, out, "too few flips");
     spec.scale = pointer(scale, out, "too few scales");
     spec.shift = pointer(shift, out, "too few shifts");
@@ -132,7 +146,12 @@ void bind_engine(nb::module_& m) {
                                    std::get<2>(shape));
              }, nb::arg("target").none(), nb::arg("shape"))
         .def("add_pack", [](Engine& e) { refuse(e.add_pack()); })
-        .def("add_unpack", [](Engine& e, float low) { refuse(e.add_unpack(low)); }, nb::arg("low"))
+        .def("add_pack_levels", &add_pack_levels, nb::arg("bits"), nb::arg("thresholds"),
+             nb::arg("flips").none())
+        .def("add_unpack",
+             [](Engine& e, const Row<float>& levels) {
+                 refuse(e.add_unpack(levels.data(), static_cast<int64_t>(levels.size())));
+             }, nb::arg("levels"))
         .def("add_relu", [](Engine& e) { refuse(e.add_relu()); })
         .def("add_pad",
              [](Engine& e, Two before, Two after, float value) {
@@ -142,8 +161,8 @@ void bind_engine(nb::module_& m) {
         .def("add_flatten", [](Engine& e) { refuse(e.add_flatten()); })
         .def("add_bit_layer", &add_bit_layer, nb::arg("geometry"), nb::arg("out"), nb::arg("groups"),
              nb::arg("pad"), nb::arg("low"), nb::arg("weights"), nb::arg("mask").none(),
-             nb::arg("thresholds").none(), nb::arg("flips").none(), nb::arg("scale").none(),
-             nb::arg("shift").none())
+             nb::arg("thresholds").none(), nb::arg("bits"), nb::arg("flips").none(),
+             nb::arg("scale").none(), nb::arg("shift").none())
         .def("add_bit_pool",
              [](Engine& e, const Geometry& geometry, const MaybeRow<uint8_t>& mask) {
                  const int32_t channels = e.current().channels;

@@ -50,22 +50,40 @@ struct Plane {
     int32_t h, w;
     int64_t bytes;
 
-    Plane(int32_t images, int32_t h, int32_t w, int32_t channels, Two ring)
-        : memory(static_cast<size_t>(bit_plane_bytes(images, h, w, channels, ring.first, ring.second))),
+    Plane(int32_t images, int32_t h, int32_t w, int32_t channels, Two ring, int32_t planes = 1)
+        : memory(static_cast<size_t>(
+              bit_plane_bytes(images, h, w, channels, ring.first, ring.second, planes))),
           h(h), w(w), bytes(static_cast<int64_t>(memory.size())) {
         std::memset(memory.as<uint8_t>(), 0xff, memory.size());
-        view = bit_plane_at(memory.as<uint8_t>(), images, h, w, channels, ring.first, ring.second);
+        view = bit_plane_at(memory.as<uint8_t>(), images, h, w, channels, ring.first, ring.second,
+                            planes);
     }
 
-    // Interior bytes (image, row, column, byte), and whether everything else still is 0xff.
+    // Signs of x, or, if there are several planes, the digits of its integers, [n][h][w][c].
+    void write(const KernelTable& table, const FloatsIn& x) const {
+        const int32_t channels = dim(x, 3);
+        std::vector<float> digits(x.data(), x.data() + x.size());
+        BitImage plane = view;
+        for (int32_t p = 0; p < view.planes; ++p, plane.origin += view.plane_pitch) {
+            for (size_t i = 0; view.planes > 1 && i < digits.size(); ++i)
+                digits[i] = static_cast<int>(x.data()[i]) >> (view.planes - 1 - p) & 1 ? 1.0f : -1.0f;
+            table.pack(digits.data(), Layout::kNHWC, channels, h, w, plane, 0,
+                       int64_t{view.images} * ((int64_t{h} * w + kPackPixels - 1) / kPackPixels));
+        }
+    }
+
+    // Interior bytes (plane, image, row, column, byte), without the first for one plane, and whether
+    // everything else still is 0xff.
     nb::tuple interior() const {
         const auto pitch = static_cast<size_t>(view.pixel_pitch);
-        auto out = poisoned<uint8_t>({static_cast<size_t>(view.images), static_cast<size_t>(h),
-                                      static_cast<size_t>(w), pitch});
+        const auto n = static_cast<size_t>(view.images), rows = static_cast<size_t>(h),
+                   columns = static_cast<size_t>(w), planes = static_cast<size_t>(view.planes);
+        auto out = planes > 1 ? poisoned<uint8_t>({planes, n, rows, columns, pitch})
+                              : poisoned<uint8_t>({n, rows, columns, pitch});
         uint8_t* to = out.data();
-        for (int32_t n = 0; n < view.images; ++n)
+        for (int32_t i = 0; i < view.planes * view.images; ++i)
             for (int32_t row = 0; row < h; ++row, to += w * pitch) {
-                uint8_t* from = view.origin + n * view.image_pitch + row * view.row_pitch;
+                uint8_t* from = view.origin + i * view.image_pitch + row * view.row_pitch;
                 std::memcpy(to, from, w * pitch);
                 std::memset(from, 0xff, w * pitch);
             }
@@ -129,7 +147,8 @@ nb::dict bit_layer(std::optional<std::string> target, FloatsIn x, FloatsIn w, Tw
                    Two dilation, int32_t groups, int32_t pad_value, int32_t low,
                    std::optional<IntsIn> thresholds, std::optional<BytesIn> flips,
                    std::optional<FloatsIn> scale, std::optional<FloatsIn> shift,
-                   std::optional<FloatsIn> residual, bool nchw, bool signs, int pieces, int threads) {
+                   std::optional<FloatsIn> residual, bool nchw, bool signs, int pieces, int threads,
+                   int32_t planes, int32_t out_planes) {
     const KernelTable& table = table_named(target);
     const int32_t n = dim(x, 0), h = dim(x, 1), v = dim(x, 2), c = dim(x, 3), o = dim(w, 0);
     BitLayerSpec spec;
@@ -139,6 +158,8 @@ nb::dict bit_layer(std::optional<std::string> target, FloatsIn x, FloatsIn w, Tw
     spec.groups = groups;
     spec.pad_value = pad_value;
     spec.low = low;
+    spec.planes = planes;
+    spec.out_planes = out_planes;
     const Bytes weights = packed_weights(w, [](float x) { return x < 0; });
     const Bytes mask = packed_weights(w, [](float x) { return x != 0; });
     spec.weights = weights.as<uint8_t>();
@@ -153,11 +174,10 @@ nb::dict bit_layer(std::optional<std::string> target, FloatsIn x, FloatsIn w, Tw
     refuse(prepare_bits(table, spec, layer));
     const Window& win = layer.view.window;
 
-    Plane in(n, h, v, c, padding);
+    Plane in(n, h, v, c, padding, planes);
     fill_bit_plane(in.memory.as<uint8_t>(), in.bytes, c, ring_value(spec));
-    table.pack(x.data(), Layout::kNHWC, c, h, v, in.view, 0,
-               int64_t{n} * ((int64_t{h} * v + kPackPixels - 1) / kPackPixels));
-    Plane bits(n, win.out_h, win.out_w, o, {1, 1});
+    in.write(table, x);
+    Plane bits(n, win.out_h, win.out_w, o, {1, 1}, out_planes);
     const auto un = static_cast<size_t>(n), uh = static_cast<size_t>(win.out_h),
                uw = static_cast<size_t>(win.out_w), uo = static_cast<size_t>(o);
     auto sums = poisoned<int32_t>({un, uh, uw, uo});
@@ -187,19 +207,31 @@ nb::tuple pack(std::optional<std::string> target, FloatsIn x, bool nchw, Two rin
     return out.interior();
 }
 
+nb::tuple pack_levels(std::optional<std::string> target, FloatsIn x, FloatsIn thresholds,
+                      std::optional<BytesIn> flips, int32_t planes, Two ring, int pieces) {
+    const KernelTable& table = table_named(target);
+    const int32_t n = dim(x, 0), c = dim(x, 1), h = dim(x, 2), w = dim(x, 3);
+    const PreparedLevels levels = prepare_levels(c, h, w, planes, thresholds.data(), pointer(flips));
+    Plane out(n, h, w, c, ring, planes);
+    const int64_t items = int64_t{n} * ((int64_t{h} * w + kPackPixels - 1) / kPackPixels);
+    in_pieces(items, pieces, 1, 0, [&](void*, int64_t begin, int64_t end) {
+        table.pack_levels(levels.view, x.data(), out.view, begin, end);
+    });
+    return out.interior();
+}
+
 nb::tuple bit_pool(std::optional<std::string> target, FloatsIn x, Two kernel, Two stride, Two padding,
-                   Two dilation, std::optional<BytesIn> all_mask, int pieces) {
+                   Two dilation, std::optional<BytesIn> all_mask, int pieces, int32_t planes) {
     const KernelTable& table = table_named(target);
     const int32_t n = dim(x, 0), h = dim(x, 1), w = dim(x, 2), c = dim(x, 3);
-    BitPool pool{window_of(h, w, kernel, stride, padding, dilation), (c + 31) / 32, nullptr};
+    BitPool pool{window_of(h, w, kernel, stride, padding, dilation), (c + 31) / 32, nullptr, c};
     Bytes mask(static_cast<size_t>(pool.words) * 4);
     for (int32_t i = 0; all_mask && i < c; ++i)
         mask.as<uint32_t>()[i / 32] |= static_cast<uint32_t>(all_mask->data()[i] != 0) << (i % 32);
     if (all_mask) pool.all_mask = mask.as<uint32_t>();
-    Plane in(n, h, w, c, {0, 0});
-    table.pack(x.data(), Layout::kNHWC, c, h, w, in.view, 0,
-               int64_t{n} * ((int64_t{h} * w + kPackPixels - 1) / kPackPixels));
-    Plane out(n, pool.window.out_h, pool.window.out_w, c, {1, 1});
+    Plane in(n, h, w, c, {0, 0}, planes);
+    in.write(table, x);
+    Plane out(n, pool.window.out_h, pool.window.out_w, c, {1, 1}, planes);
     in_pieces(int64_t{n} * pool.window.out_h, pieces, 1, 0, [&](void*, int64_t begin, int64_t end) {
         table.bit_pool(pool, in.view, out.view, begin, end);
     });
@@ -289,12 +321,15 @@ void bind_testing(nb::module_ m) {
           nb::arg("thresholds") = nb::none(),
           nb::arg("flips") = nb::none(), nb::arg("scale") = nb::none(), nb::arg("shift") = nb::none(),
           nb::arg("residual") = nb::none(), nb::arg("nchw") = false, nb::arg("signs") = false,
-          nb::arg("pieces") = 1, nb::arg("threads") = 1);
+          nb::arg("pieces") = 1, nb::arg("threads") = 1, nb::arg("planes") = 1,
+          nb::arg("out_planes") = 1);
+    m.def("pack_levels", pack_levels, nb::arg("target").none(), nb::arg("x"), nb::arg("thresholds"),
+          nb::arg("flips").none(), nb::arg("planes"), nb::arg("ring") = one, nb::arg("pieces") = 1);
     m.def("pack", pack, nb::arg("target").none(), nb::arg("x"), nb::arg("nchw") = false,
           nb::arg("ring") = one, nb::arg("pieces") = 1);
     m.def("bit_pool", bit_pool, nb::arg("target").none(), nb::arg("x"), nb::arg("kernel"),
           nb::arg("stride"), nb::arg("padding") = none, nb::arg("dilation") = one,
-          nb::arg("all_mask") = nb::none(), nb::arg("pieces") = 1);
+          nb::arg("all_mask") = nb::none(), nb::arg("pieces") = 1, nb::arg("planes") = 1);
     m.def("float_layer", float_layer, nb::arg("target").none(), nb::arg("x"), nb::arg("w"),
           nb::arg("stride") = one, nb::arg("padding") = none, nb::arg("dilation") = one,
           nb::arg("groups") = 1, nb::arg("thresholds") = nb::none(), nb::arg("flips") = nb::none(),

@@ -43,12 +43,16 @@ void fill_random(const Bytes& bytes) {
         bytes.as<uint8_t>()[i] = static_cast<uint8_t>(next_random(state) >> 24);
 }
 
-// Seconds of one square-kernel layer on random bits; `finish` is sums, bits or floats.
+// Seconds of one square-kernel layer on random bits or integers of `planes` bits, which it also gives;
+// `finish` is sums, bits or floats.
 double time_bit_layer(const std::string& target, int32_t images, int32_t size, int32_t in_channels,
                       int32_t out_channels, int32_t kernel, int32_t stride, int32_t pad,
-                      const std::string& finish, int threads, int repeats) {
+                      const std::string& finish, int threads, int repeats, int32_t planes,
+                      bool ternary) {
     const KernelTable& table = table_named(target);
     BitLayerSpec spec;
+    spec.planes = spec.out_planes = planes;
+    if (planes > 1) spec.low = 0;
     spec.window = with_output_size(
         {size, size, 0, 0, kernel, kernel, stride, stride, 1, 1, pad, pad}, pad, pad);
     spec.in_channels = in_channels;
@@ -57,19 +61,24 @@ double time_bit_layer(const std::string& target, int32_t images, int32_t size, i
     Bytes weights(static_cast<size_t>(spec.weight_stride * out_channels / 8 + 1));
     fill_random(weights);
     spec.weights = weights.as<uint8_t>();
+    Bytes mask(weights.size());
+    fill_random(mask);
+    if (ternary) spec.mask = mask.as<uint8_t>();
     spec.finish = finish == "sums"   ? Finish::kSums
                   : finish == "bits" ? Finish::kThreshold
                                      : Finish::kAffine;
-    const std::vector<int32_t> thresholds(static_cast<size_t>(out_channels), 1);
+    std::vector<int32_t> thresholds;
+    for (int32_t level = 0; level < (1 << planes) - 1; ++level)
+        thresholds.insert(thresholds.end(), static_cast<size_t>(out_channels), 1 + 20 * level);
     spec.thresholds = thresholds.data();
     PreparedBits layer;
     const std::string reason = prepare_bits(table, spec, layer);
     if (!reason.empty()) throw nb::value_error(reason.c_str());
     const Window& w = layer.view.window;
-    // Whole words of channels only, so that random bytes are valid activations.
-    BitPlane in = make_bit_plane(images, size, size, (in_channels + 31) / 32 * 32, pad, pad);
+    // Random spare bits make wrong sums, which take as long.
+    BitPlane in = make_bit_plane(images, size, size, in_channels, pad, pad, planes);
     fill_random(in.memory);
-    BitPlane bits = make_bit_plane(images, w.out_h, w.out_w, out_channels, 1, 1);
+    BitPlane bits = make_bit_plane(images, w.out_h, w.out_w, out_channels, 1, 1, planes);
     const auto cells = static_cast<size_t>(images) * static_cast<size_t>(w.out_h * w.out_w) *
                        static_cast<size_t>(out_channels);
     Bytes sums(cells * 4), values(cells * 4);
@@ -164,8 +173,8 @@ struct SmallCnn {
             floats.push_back((static_cast<float>(next_random(state) >> 24) - 128.0f) / 128.0f);
         thresholds.assign(64, 1);
         values.resize(n * 10);
-        pool1 = {square(26, 2, 2), 1, weights.as<uint32_t>()};
-        pool2 = {square(11, 2, 2), 2, weights.as<uint32_t>()};
+        pool1 = {square(26, 2, 2), 1, weights.as<uint32_t>(), 32};
+        pool2 = {square(11, 2, 2), 2, weights.as<uint32_t>(), 64};
         plane26 = make_bit_plane(images, 26, 26, 32, 0, 0);
         plane13 = make_bit_plane(images, 13, 13, 32, 0, 0);
         plane11 = make_bit_plane(images, 11, 11, 64, 0, 0);
@@ -270,7 +279,8 @@ double ceiling(const std::string& target, int repeats) {
 void bind_timing(nb::module_ m) {
     m.def("time_bit_layer", time_bit_layer, nb::arg("target"), nb::arg("images"), nb::arg("size"),
           nb::arg("in_channels"), nb::arg("out_channels"), nb::arg("kernel"), nb::arg("stride"),
-          nb::arg("pad"), nb::arg("finish"), nb::arg("threads") = 1, nb::arg("repeats") = 50);
+          nb::arg("pad"), nb::arg("finish"), nb::arg("threads") = 1, nb::arg("repeats") = 50,
+          nb::arg("planes") = 1, nb::arg("ternary") = false);
     m.def("time_float_layer", time_float_layer, nb::arg("target"), nb::arg("images"),
           nb::arg("size"), nb::arg("in_channels"), nb::arg("out_channels"), nb::arg("kernel"),
           nb::arg("stride"), nb::arg("pad"), nb::arg("repeats") = 50);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <iterator>
 #include <new>
 #include <utility>
 
@@ -21,8 +22,9 @@ constexpr int64_t kMaxArenas = int64_t{256} << 20;
 int64_t elements(const Value& v) { return int64_t{v.channels} * v.height * v.width; }
 
 int64_t value_bytes(const Value& v, int32_t images) {
-    if (v.bits)
-        return round_up(bit_plane_bytes(images, v.height, v.width, v.channels, v.ring_h, v.ring_w), 64);
+    if (v.planes)
+        return round_up(bit_plane_bytes(images, v.height, v.width, v.channels, v.ring_h, v.ring_w,
+                                        v.planes), 64);
     return round_up(elements(v) * images * 4 + kSlack, 64);
 }
 
@@ -37,15 +39,20 @@ bool all_finite(const float* x, int64_t count) {
     return !found;
 }
 
-// Sign bits to floats of +1 and low, channel planes.
-void unpack(const Value& v, const BitImage& in, float low, float* out, int64_t begin, int64_t end) {
+// Bits to the floats of a table, channel planes.
+void unpack(const Value& v, const BitImage& in, const float* table, float* out, int64_t begin,
+            int64_t end) {
     for (int64_t item = begin; item < end; ++item) {  // a row of one channel of one image
         const int64_t row = item % v.height, rest = item / v.height;
         const int64_t channel = rest % v.channels, image = rest / v.channels;
         const uint8_t* from =
             in.origin + image * in.image_pitch + row * in.row_pitch + channel / 8;
-        for (int32_t w = 0; w < v.width; ++w, from += in.pixel_pitch)
-            out[item * v.width + w] = *from >> (channel % 8) & 1 ? low : 1.0f;
+        for (int32_t w = 0; w < v.width; ++w, from += in.pixel_pitch) {
+            int index = 0;
+            for (int32_t p = 0; p < v.planes; ++p)
+                index = 2 * index + (from[p * in.plane_pitch] >> (channel % 8) & 1);
+            out[item * v.width + w] = table[index];
+        }
     }
 }
 
@@ -88,18 +95,21 @@ struct Engine::Call {
 
 Engine::Engine(const KernelTable& table, int32_t channels, int32_t height, int32_t width)
     : table_(table) {
-    values_.push_back(Value{false, channels, height, width});
+    values_.push_back(Value{0, channels, height, width});
 }
 
 std::vector<std::string> Engine::stage_names() const {
-    const char* kinds[] = {"pack",      "unpack",   "pad",         "relu",
-                           "bit layer", "bit pool", "float layer", "float pool"};
+    const char* kinds[] = {"pack",      "pack levels", "unpack",      "pad",       "relu",
+                           "bit layer", "bit pool",    "float layer", "float pool"};
     std::vector<std::string> names;
     for (size_t i = 0; i < stages_.size(); ++i) {
         const Value& v = values_[i + 1];
         names.push_back(std::string(kinds[static_cast<int>(stages_[i].kind)]) + " -> " +
                         std::to_string(v.channels) + "x" + std::to_string(v.height) + "x" +
-                        std::to_string(v.width) + (v.bits ? " bits" : " floats"));
+                        std::to_string(v.width) +
+                        (v.planes > 1   ? " " + std::to_string(v.planes) + "-bit integers"
+                         : v.planes == 1 ? " bits"
+                                         : " floats"));
     }
     return names;
 }
@@ -110,7 +120,7 @@ int64_t Engine::output_elements() const { return elements(values_.back()); }
 
 std::string Engine::wrong(bool bits, const Window& window) const {
     const Value& v = values_.back();
-    if (v.bits != bits) return bits ? "the stage needs bits, not floats" : "the stage needs floats, not bits";
+    if ((v.planes > 0) != bits) return bits ? "the stage needs bits, not floats" : "the stage needs floats, not bits";
     if (v.height != window.in_h || v.width != window.in_w) return "the stage has another size";
     if (window.out_h < 1 || window.out_w < 1) return "the window does not fit into the padded input";
     return {};
@@ -123,36 +133,48 @@ void Engine::push(Stage stage, Value after) {
 
 std::string Engine::add_pack() {
     Value v = values_.back();
-    if (v.bits) return "the stage needs floats, not bits";
-    v.bits = true;
+    if (v.planes) return "the stage needs floats, not bits";
+    v.planes = 1;
     push(stage_of(Stage::Kind::kPack), v);
     return {};
 }
 
-std::string Engine::add_unpack(float low) {
+std::string Engine::add_pack_levels(int32_t planes, const float* thresholds, const uint8_t* flips) {
+    Value v = values_.back();
+    if (v.planes) return "the stage needs floats, not bits";
+    Stage stage = stage_of(Stage::Kind::kPackLevels);
+    stage.levels = prepare_levels(v.channels, v.height, v.width, planes, thresholds, flips);
+    v.planes = planes;
+    push(std::move(stage), v);
+    return {};
+}
+
+std::string Engine::add_unpack(const float* levels, int64_t count) {
     const Value v = values_.back();
-    if (!v.bits) return "the stage needs bits, not floats";
+    if (!v.planes) return "the stage needs bits, not floats";
+    if (count != int64_t{1} << v.planes) return "the stage needs a level for each integer";
     Stage stage = stage_of(Stage::Kind::kUnpack);
-    stage.low = low;
-    push(std::move(stage), Value{false, v.channels, v.height, v.width});
+    // A bit of 1 is a digit of 0.
+    stage.table.assign(std::make_reverse_iterator(levels + count), std::make_reverse_iterator(levels));
+    push(std::move(stage), Value{0, v.channels, v.height, v.width});
     return {};
 }
 
 std::string Engine::add_relu() {
     const Value v = values_.back();
-    if (v.bits) return "the stage needs floats, not bits";
-    push(stage_of(Stage::Kind::kRelu), Value{false, v.channels, v.height, v.width});
+    if (v.planes) return "the stage needs floats, not bits";
+    push(stage_of(Stage::Kind::kRelu), Value{0, v.channels, v.height, v.width});
     return {};
 }
 
 std::string Engine::add_pad(int32_t top, int32_t left, int32_t bottom, int32_t right, float value) {
     const Value v = values_.back();
-    if (v.bits) return "the stage needs floats, not bits";
+    if (v.planes) return "the stage needs floats, not bits";
     Stage stage = stage_of(Stage::Kind::kPad);
     stage.pad_top = top;
     stage.pad_left = left;
     stage.pad_value = value;
-    push(std::move(stage), Value{false, v.channels, v.height + top + bottom, v.width + left + right});
+    push(std::move(stage), Value{0, v.channels, v.height + top + bottom, v.width + left + right});
     return {};
 }
 
@@ -162,6 +184,7 @@ std::string Engine::add_bit_layer(BitLayerSpec spec) {
     if (!reason.empty()) return reason;
     Value& in = values_.back();
     if (in.channels != spec.in_channels) return "the stage has another number of channels";
+    spec.planes = in.planes;
     Stage stage = stage_of(Stage::Kind::kBitLayer);
     reason = prepare_bits(table_, spec, stage.bits);
     if (!reason.empty()) return reason;
@@ -173,23 +196,25 @@ std::string Engine::add_bit_layer(BitLayerSpec spec) {
     in.ring_h = beyond(w.out_h, w.stride_h, w.pad_h, int64_t{w.dilation_h} * (w.kernel_h - 1), w.in_h);
     in.ring_w = beyond(w.out_w, w.stride_w, w.pad_w, int64_t{w.dilation_w} * (w.kernel_w - 1), w.in_w);
     in.pad_value = ring_value(spec);
-    push(std::move(stage), Value{spec.finish == Finish::kThreshold, spec.out_channels, w.out_h, w.out_w});
+    push(std::move(stage), Value{spec.finish == Finish::kThreshold ? spec.out_planes : 0,
+                                 spec.out_channels, w.out_h, w.out_w});
     return {};
 }
 
 std::string Engine::add_bit_pool(Window window, const uint8_t* all_mask) {
     const std::string reason = wrong(true, window);
     if (!reason.empty()) return reason;
-    const int32_t channels = values_.back().channels;
+    const int32_t channels = values_.back().channels, planes = values_.back().planes;
     Stage stage = stage_of(Stage::Kind::kBitPool);
     stage.bit_pool.window = window;
+    stage.bit_pool.channels = channels;
     stage.bit_pool.words = static_cast<int32_t>(ceil_div(channels, 32));
     if (all_mask) {
         stage.mask.resize(static_cast<size_t>(stage.bit_pool.words));
         for (int32_t c = 0; c < channels; ++c)
             if (all_mask[c]) stage.mask[static_cast<size_t>(c / 32)] |= 1u << (c % 32);
     }
-    push(std::move(stage), Value{true, channels, window.out_h, window.out_w});
+    push(std::move(stage), Value{planes, channels, window.out_h, window.out_w});
     return {};
 }
 
@@ -200,7 +225,7 @@ std::string Engine::add_float_layer(FloatLayerSpec spec) {
     Stage stage = stage_of(Stage::Kind::kFloatLayer);
     reason = prepare_floats(spec, stage.floats);
     if (!reason.empty()) return reason;
-    push(std::move(stage), Value{spec.finish == Finish::kThreshold, spec.out_channels,
+    push(std::move(stage), Value{spec.finish == Finish::kThreshold ? 1 : 0, spec.out_channels,
                                  spec.window.out_h, spec.window.out_w});
     return {};
 }
@@ -211,14 +236,14 @@ std::string Engine::add_float_pool(Window window, bool average) {
     const int32_t channels = values_.back().channels;
     Stage stage = stage_of(Stage::Kind::kFloatPool);
     stage.float_pool = FloatPool{window, channels, Layout::kNCHW, average, true};
-    push(std::move(stage), Value{false, channels, window.out_h, window.out_w});
+    push(std::move(stage), Value{0, channels, window.out_h, window.out_w});
     return {};
 }
 
 std::string Engine::add_flatten() {
     Value& v = values_.back();
-    if (v.bits) return "bits are flattened by the window of the stage that follows";
-    v = Value{false, v.channels * v.height * v.width, 1, 1};
+    if (v.planes) return "bits are flattened by the window of the stage that follows";
+    v = Value{0, v.channels * v.height * v.width, 1, 1};
     return {};
 }
 
@@ -231,7 +256,7 @@ void Engine::lay_out() {
         Value& v = values_[i];
         const bool result = i + 1 == values_.size();
         v.offset = offset;
-        v.bytes = result && !v.bits ? 0 : value_bytes(v, chunk_);
+        v.bytes = result && !v.planes ? 0 : value_bytes(v, chunk_);
         offset += v.bytes;
     }
     for (const Stage& stage : stages_)
@@ -256,9 +281,10 @@ std::string Engine::seal(int threads, int arenas) {
         arenas_.emplace_back(static_cast<size_t>(arena_bytes_));
         // Rings are written here once; kernels write interiors only.
         for (const Value& v : values_)
-            if (v.bits && v.bytes)
+            if (v.planes && v.bytes)
                 fill_bit_plane(arenas_.back().as<uint8_t>() + v.offset,
-                               bit_plane_bytes(chunk_, v.height, v.width, v.channels, v.ring_h, v.ring_w),
+                               bit_plane_bytes(chunk_, v.height, v.width, v.channels, v.ring_h,
+                                               v.ring_w, v.planes),
                                v.channels, v.pad_value);
         free_arenas_.push_back(i);
     }
@@ -266,12 +292,14 @@ std::string Engine::seal(int threads, int arenas) {
 }
 
 BitImage Engine::image_of(const Value& v, uint8_t* arena) const {
-    return bit_plane_at(arena + v.offset, chunk_, v.height, v.width, v.channels, v.ring_h, v.ring_w);
+    return bit_plane_at(arena + v.offset, chunk_, v.height, v.width, v.channels, v.ring_h, v.ring_w,
+                        v.planes);
 }
 
 int64_t Engine::items_of(const Stage& stage, const Value& in, const Value& out, int32_t images) const {
     switch (stage.kind) {
         case Stage::Kind::kPack:
+        case Stage::Kind::kPackLevels:
             return images * ceil_div(int64_t{in.height} * in.width, kPackPixels);
         case Stage::Kind::kUnpack: return int64_t{images} * in.channels * in.height;
         case Stage::Kind::kPad: return int64_t{images} * out.channels * out.height;
@@ -293,8 +321,10 @@ void Engine::body(void* context, int slot, int64_t begin, int64_t end) {
         case Stage::Kind::kPack:
             return table.pack(call.in_values, Layout::kNCHW, call.in.channels, call.in.height,
                               call.in.width, call.out_bits, begin, end);
+        case Stage::Kind::kPackLevels:
+            return table.pack_levels(call.stage.levels.view, call.in_values, call.out_bits, begin, end);
         case Stage::Kind::kUnpack:
-            return unpack(call.in, call.in_bits, call.stage.low, call.out_values, begin, end);
+            return unpack(call.in, call.in_bits, call.stage.table.data(), call.out_values, begin, end);
         case Stage::Kind::kPad:
             return pad(call.stage, call.in, call.out, call.in_values, call.out_values, begin, end);
         case Stage::Kind::kRelu: return relu(call.in_values, call.out_values, begin, end);
@@ -317,9 +347,9 @@ void Engine::run_stage(size_t i, uint8_t* arena, const float* x, float* y, int32
     const Value &in = values_[i], &out = values_[i + 1];
     Call call{table_, stages_[i], in, out, {}, {}, x, nullptr, images, arena + scratch_offset_,
               scratch_bytes_};
-    if (in.bits) call.in_bits = image_of(in, arena);
+    if (in.planes) call.in_bits = image_of(in, arena);
     else if (i > 0) call.in_values = reinterpret_cast<float*>(arena + in.offset);
-    if (out.bits) call.out_bits = image_of(out, arena);
+    if (out.planes) call.out_bits = image_of(out, arena);
     else call.out_values = i + 1 == stages_.size() ? y : reinterpret_cast<float*>(arena + out.offset);
     pool_->run(&Engine::body, &call, items_of(stages_[i], in, out, images));
 }

@@ -2,6 +2,7 @@
 #include "prepare.h"
 
 #include <algorithm>
+#include <climits>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -20,34 +21,37 @@ Bytes::Bytes(size_t size) : size_(size) {
 
 void Bytes::Free::operator()(void* p) const { std::free(p); }
 
-namespace {
-int64_t pixel_bytes(int32_t channels) { return ceil_div(channels, 32) * 4; }
-}  // namespace
+int64_t pixel_bytes(int32_t channels) {
+    return channels <= 16 ? ceil_div(channels, 8) : ceil_div(channels, 32) * 4;
+}
 
 int64_t bit_plane_bytes(int32_t images, int32_t h, int32_t w, int32_t channels, int32_t ring_h,
-                        int32_t ring_w) {
-    return pixel_bytes(channels) * (w + 2 * int64_t{ring_w}) * (h + 2 * int64_t{ring_h}) * images +
+                        int32_t ring_w, int32_t planes) {
+    return pixel_bytes(channels) * (w + 2 * int64_t{ring_w}) * (h + 2 * int64_t{ring_h}) * images *
+               planes +
            kSlack;
 }
 
 BitImage bit_plane_at(uint8_t* memory, int32_t images, int32_t h, int32_t w, int32_t channels,
-                      int32_t ring_h, int32_t ring_w) {
+                      int32_t ring_h, int32_t ring_w, int32_t planes) {
     BitImage view{};
     view.pixel_pitch = pixel_bytes(channels);
     view.row_pitch = view.pixel_pitch * (w + 2 * int64_t{ring_w});
     view.image_pitch = view.row_pitch * (h + 2 * int64_t{ring_h});
     view.origin = memory + ring_h * view.row_pitch + ring_w * view.pixel_pitch;
     view.images = images;
+    view.planes = planes;
+    view.plane_pitch = view.image_pitch * images;
     return view;
 }
 
 BitPlane make_bit_plane(int32_t images, int32_t h, int32_t w, int32_t channels, int32_t ring_h,
-                        int32_t ring_w) {
+                        int32_t ring_w, int32_t planes) {
     BitPlane plane{Bytes(static_cast<size_t>(
-                       bit_plane_bytes(images, h, w, channels, ring_h, ring_w))),
+                       bit_plane_bytes(images, h, w, channels, ring_h, ring_w, planes))),
                    {}};
     plane.view =
-        bit_plane_at(plane.memory.as<uint8_t>(), images, h, w, channels, ring_h, ring_w);
+        bit_plane_at(plane.memory.as<uint8_t>(), images, h, w, channels, ring_h, ring_w, planes);
     return plane;
 }
 
@@ -129,6 +133,27 @@ void place_taps(FloatLayer& layer, std::vector<Bytes>& storage) {
         round_up((inputs + kSignPixels + tables + kFloatBlock * kFloatPanel) * 4, 64) + 128;
 }
 
+// The taps of a convolution that needs no padding and no phases, in the input itself.
+void place_direct_taps(FloatLayer& layer, std::vector<Bytes>& storage) {
+    const Window& w = layer.window;
+    const auto fits = [](int64_t out, int64_t stride, int64_t pad, int64_t kernel, int64_t dilation,
+                         int64_t in) {
+        return pad == 0 && (out - 1) * stride + (kernel - 1) * dilation < in;
+    };
+    const int64_t reach = layer.row / w.kernel_w * int64_t{w.in_h} * w.in_w;
+    if (!layer.by_rows || w.stride_w != 1 || reach > INT32_MAX ||
+        !fits(w.out_h, w.stride_h, w.pad_h, w.kernel_h, w.dilation_h, w.in_h) ||
+        !fits(w.out_w, w.stride_w, w.pad_w, w.kernel_w, w.dilation_w, w.in_w))
+        return;
+    int32_t* taps = store<int32_t>(storage, layer.row);
+    for (int32_t k = 0; k < layer.row; ++k) {
+        const int32_t line = k / w.kernel_w, channel = line / w.kernel_h;
+        taps[k] = (channel * w.in_h + line % w.kernel_h * w.dilation_h) * w.in_w +
+                  k % w.kernel_w * w.dilation_w;
+    }
+    layer.direct_taps = taps;
+}
+
 // An entry holds (+-a) + (+-b) + (+-c) for three taps, number 4 * (c < 0) + 2 * (b < 0) + (a < 0).
 // The side of a channel turns all of its signs.
 void choose_sign_entries(const FloatLayerSpec& spec, FloatLayer& layer, std::vector<Bytes>& storage) {
@@ -182,7 +207,20 @@ std::string prepare_floats(const FloatLayerSpec& spec, PreparedFloats& out) {
     choose_sign_entries(spec, layer, out.storage);
     if (!layer.sign_entries) layer.weights = weight_panels(spec, layer, out.storage);
     place_taps(layer, out.storage);
+    place_direct_taps(layer, out.storage);
     return {};
+}
+
+PreparedLevels prepare_levels(int32_t channels, int32_t h, int32_t w, int32_t planes,
+                              const float* thresholds, const uint8_t* flips) {
+    PreparedLevels out;
+    const int64_t count = ((int64_t{1} << planes) - 1) * channels;
+    float* side = store<float>(out.storage, channels);
+    float* limits = store<float>(out.storage, count);
+    for (int32_t c = 0; c < channels; ++c) side[c] = flips && flips[c] ? -1.0f : 1.0f;
+    for (int64_t i = 0; i < count; ++i) limits[i] = side[i % channels] * thresholds[i];
+    out.view = LevelPack{channels, h, w, planes, side, limits};
+    return out;
 }
 
 int64_t float_layer_items(const FloatLayer& layer, int32_t images) {

@@ -17,8 +17,8 @@ using Weights = KernelTable::Weights;
 constexpr int64_t kMaxNibbleBits = 65280;
 // Bytes of table indices that a block of pixels may take: half of the first-level cache.
 constexpr int64_t kIndexBytes = 16384;
-// 21 triples of nibbles add up to at most 252 in a byte.
-constexpr int32_t kMaxChunk = 21;
+// 21 triples of nibbles add up to at most 252 in a byte; of two planes, 7.
+constexpr int32_t kMaxChunk = 21, kMaxPlaneChunk = 7;
 
 int32_t repeats_of(const BitLayerSpec& spec) { return spec.mask ? 2 : 1; }
 
@@ -27,8 +27,22 @@ int64_t bits_of_row(const BitLayerSpec& spec) {
            repeats_of(spec);
 }
 
+// The largest integer of the input, and the largest count of all planes.
+int64_t highest(const BitLayerSpec& spec) { return (int64_t{1} << spec.planes) - 1; }
+int64_t most_counted(const BitLayerSpec& spec) { return bits_of_row(spec) * highest(spec); }
+
+// Whether the counts of a pass, over two planes if there are several, exceed 16 bits.
+bool overflows_pass(const BitLayerSpec& spec) {
+    return bits_of_row(spec) > (spec.planes > 1 ? UINT16_MAX / 3 : kMaxNibbleBits);
+}
+
 std::string refusal(const BitLayerSpec& spec) {
     const Window& w = spec.window;
+    if (spec.planes < 1 || spec.planes > kMaxPlanes || spec.out_planes < 1 ||
+        spec.out_planes > kMaxPlanes)
+        return "integers have 1 to 8 planes";
+    if (spec.planes > 1 && (spec.low != 0 || spec.pad_value != 0))
+        return "integers of several planes start at 0 and are padded with 0";
     if (spec.groups < 1 || spec.in_channels < 1 || spec.out_channels < 1)
         return "channels and groups must be at least 1";
     if (spec.in_channels % spec.groups || spec.out_channels % spec.groups)
@@ -38,7 +52,7 @@ std::string refusal(const BitLayerSpec& spec) {
     if (w.out_h < 1 || w.out_w < 1) return "the kernel does not fit into the padded input";
     if (spec.low == 0 && spec.pad_value < 0)
         return "inputs of 0 and 1 have no bit for padding with -1";
-    if (bits_of_row(spec) > INT32_MAX / 8) return "too many inputs per output";
+    if (most_counted(spec) > INT32_MAX / 8) return "too many inputs per output";
     if (spec.finish == Finish::kThreshold && !spec.thresholds) return "thresholds are missing";
     return {};
 }
@@ -50,9 +64,11 @@ void choose_sizes(const KernelTable& table, const BitLayerSpec& spec, BitLayer& 
     layer.groups = spec.groups;
     layer.out_channels = spec.out_channels;
     layer.group_outputs = spec.out_channels / spec.groups;
-    layer.group_bytes = spec.groups == 1 ? static_cast<int32_t>(ceil_div(spec.in_channels, 32) * 4)
+    layer.group_bytes = spec.groups == 1 ? static_cast<int32_t>(pixel_bytes(spec.in_channels))
                                          : spec.in_channels / spec.groups / 8;
     const bool joined = spec.groups == 1 && w.dilation_w == 1;
+    layer.planes = spec.planes;
+    layer.out_planes = spec.finish == Finish::kThreshold ? spec.out_planes : 1;
     layer.repeats = repeats_of(spec);
     layer.halvings = (spec.mask != nullptr) + (spec.low == 0);
     layer.run_count = joined ? 1 : w.kernel_w;
@@ -66,18 +82,22 @@ void choose_sizes(const KernelTable& table, const BitLayerSpec& spec, BitLayer& 
     layer.padded_outputs = static_cast<int32_t>(round_up(spec.out_channels, table.panel));
     const int64_t tail = ceil_div(layer.row_bytes % 16, 4) * 8;
     layer.triples = static_cast<int32_t>(ceil_div(layer.row_bytes / 16 * 32 + tail, 3));
-    layer.chunk = static_cast<int32_t>(
-        ceil_div(layer.triples, ceil_div(layer.triples, kMaxChunk)));
+    const int32_t most = spec.planes > 1 ? kMaxPlaneChunk : kMaxChunk;
+    layer.chunk = static_cast<int32_t>(ceil_div(layer.triples, ceil_div(layer.triples, most)));
+    layer.wide_counts = most_counted(spec) > UINT16_MAX;
     layer.block_pixels = table.weights == Weights::kLanes ? 28 : 16;
+    // Two pixels share indices of two bytes, or two planes.
+    const int64_t index_bytes = spec.planes == 1 ? 1 : 2 * ceil_div(spec.planes, 2);
     if (table.weights == Weights::kNibbles) {
-        const int64_t fit = kIndexBytes / (3 * int64_t{layer.triples}) / 4 * 4;
+        const int64_t fit = kIndexBytes / (3 * int64_t{layer.triples} * index_bytes) / 4 * 4;
         layer.block_pixels = static_cast<int32_t>(std::clamp<int64_t>(fit, 4, kMaxBlock));
     }
-    const int64_t indices = (3 * int64_t{layer.triples} + 32) * kMaxBlock;
-    const int64_t counts = int64_t{layer.panel} * kMaxBlock * 4;
-    const int64_t wide = spec.groups == 1 ? 0 : int64_t{layer.padded_outputs} * kMaxBlock * 4;
-    layer.scratch_bytes =
-        round_up(layer.row_pitch * kMaxBlock + indices + counts + wide, kSlack) + kSlack;
+    const int64_t block = layer.block_pixels;
+    const int64_t rows = layer.row_pitch * block * spec.planes;
+    const int64_t indices = (3 * int64_t{layer.triples} + 32) * index_bytes * block;
+    const int64_t counts = int64_t{layer.panel} * block * (spec.planes > 2 ? 6 : 4);
+    const int64_t wide = spec.groups == 1 ? 0 : int64_t{layer.padded_outputs} * block * 4;
+    layer.scratch_bytes = round_up(rows + indices + counts + wide, kSlack) + kSlack;
 }
 
 // `count` <= 57 bits of the weights from bit `at` on, and none of the bytes after the last.
@@ -241,9 +261,39 @@ int32_t base_of(int64_t bits, const int32_t* cell_sums, const Taps& rows, const 
     return static_cast<int32_t>(bits);
 }
 
+// The unused numbers of a channel never exceed their limit, which leaves their bits 0.
+constexpr int32_t kNever = INT32_MAX;
+
 // sum < threshold  <=>  2 * count > base - threshold  <=>  count > floor((base - threshold) / 2).
 int32_t limit_of(int64_t base, int64_t threshold, int64_t bits) {
     return static_cast<int32_t>(std::clamp<int64_t>((base - threshold) >> 1, -1, bits));
+}
+
+// `cells`: border classes times channels.
+void fill_limits(const BitLayerSpec& spec, int64_t cells, BitLayer& layer,
+                 std::vector<Bytes>& storage) {
+    const int64_t most = most_counted(spec), stride = layer.padded_outputs;
+    const int64_t count = ((int64_t{1} << spec.out_planes) - 1) * cells;
+    auto* limits = store<int32_t>(storage, count);
+    auto* limits16 = store<int16_t>(storage, count);
+    auto* flips = store<uint32_t>(storage, ceil_div(stride, 32));
+    for (int32_t o = 0; o < spec.out_channels; ++o)
+        if (spec.flips && spec.flips[o]) flips[o / 32] |= 1u << (o % 32);
+    for (int64_t i = 0; i < count; ++i) {
+        const int64_t o = i % stride;
+        const bool used = o < spec.out_channels, flip = used && spec.flips && spec.flips[o];
+        const int64_t threshold = used ? spec.thresholds[i / cells * spec.out_channels + o] : 0;
+        limits[i] = used ? limit_of(layer.base[i % cells], (threshold + flip) * (1 << layer.halvings), most)
+                         : kNever;
+        if (spec.out_planes == 1)
+            limits16[i] = static_cast<int16_t>(std::min<int32_t>(limits[i], INT16_MAX));
+        else
+            limits16[i] = static_cast<int16_t>(std::min(limits[i], UINT16_MAX - 1) + 1 + INT16_MIN);
+    }
+    layer.limits = limits;
+    layer.limits16 = most <= (spec.out_planes == 1 ? INT16_MAX : UINT16_MAX - 1) ? limits16 : nullptr;
+    layer.limit_pitch = cells;
+    layer.flips = flips;
 }
 
 void fill_tables(const BitLayerSpec& spec, const uint8_t* weight_rows, BitLayer& layer,
@@ -267,28 +317,14 @@ void fill_tables(const BitLayerSpec& spec, const uint8_t* weight_rows, BitLayer&
     const size_t taps = cell_sums.size() / static_cast<size_t>(spec.out_channels);
     for (int64_t border = 0; border < cells / stride; ++border)
         for (int32_t o = 0; o < spec.out_channels; ++o)
-            base[border * stride + o] =
-                base_of(bits, cell_sums.data() + o * taps, rows[border / cols.size()],
-                        cols[border % cols.size()]) +
-                (spec.low == 0 ? std::accumulate(cell_sums.begin() + o * taps,
-                                                 cell_sums.begin() + (o + 1) * taps, 0)
-                               : 0);
-    if (spec.finish != Finish::kThreshold) return;
-    auto* limits = store<int32_t>(storage, cells);
-    auto* limits16 = store<int16_t>(storage, cells);
-    auto* flips = store<uint32_t>(storage, ceil_div(stride, 32));
-    for (int64_t i = 0; i < cells; ++i) {
-        const int64_t o = i % stride;
-        const bool flip = o < spec.out_channels && spec.flips && spec.flips[o];
-        // Spare channels never exceed their limit, which leaves their bits 0.
-        limits[i] = o >= spec.out_channels ? INT32_MAX
-                                           : limit_of(base[i], (int64_t{spec.thresholds[o]} + flip) * (1 << layer.halvings), bits);
-        limits16[i] = static_cast<int16_t>(std::min<int32_t>(limits[i], INT16_MAX));
-        if (flip) flips[o / 32] |= 1u << (o % 32);
-    }
-    layer.limits = limits;
-    layer.limits16 = bits <= INT16_MAX ? limits16 : nullptr;
-    layer.flips = flips;
+            base[border * stride + o] = static_cast<int32_t>(
+                highest(spec) *
+                (base_of(bits, cell_sums.data() + o * taps, rows[border / cols.size()],
+                         cols[border % cols.size()]) +
+                 (spec.low == 0 ? std::accumulate(cell_sums.begin() + o * taps,
+                                                  cell_sums.begin() + (o + 1) * taps, 0)
+                                : 0)));
+    if (spec.finish == Finish::kThreshold) fill_limits(spec, cells, layer, storage);
 }
 
 }  // namespace
@@ -300,7 +336,7 @@ std::string prepare_bits(const KernelTable& table, const BitLayerSpec& spec, Pre
     BitLayer& layer = out.view;
     choose_sizes(table, spec, layer);
     Bytes rows = weight_rows(spec, layer);
-    const bool wide = table.weights == Weights::kNibbles && bits_of_row(spec) > kMaxNibbleBits;
+    const bool wide = table.weights == Weights::kNibbles && overflows_pass(spec);
     if (table.weights != Weights::kRows && !wide) {
         out.storage.push_back(weight_panels(table, rows, layer));
         layer.panel_weights = out.storage.back().as<uint8_t>();

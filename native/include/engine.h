@@ -13,24 +13,28 @@
 
 namespace coarsegrad {
 
-// What passes between two stages: sign bits with a ring for the consumer's padding, or floats NCHW.
+// What passes between two stages: sign bits or planes of digits with a ring for the consumer's
+// padding, or floats NCHW.
 struct Value {
-    bool bits;
+    int32_t planes;  // 0: floats
     int32_t channels, height, width;
     int32_t ring_h = 0, ring_w = 0, pad_value = 0;
     int64_t offset = 0, bytes = 0;  // in the arena
 };
 
 struct Stage {
-    enum class Kind { kPack, kUnpack, kPad, kRelu, kBitLayer, kBitPool, kFloatLayer, kFloatPool } kind{};
+    enum class Kind {
+        kPack, kPackLevels, kUnpack, kPad, kRelu, kBitLayer, kBitPool, kFloatLayer, kFloatPool
+    } kind{};
     PreparedBits bits;
     PreparedFloats floats;
+    PreparedLevels levels;
     BitPool bit_pool{};
     FloatPool float_pool{};
     std::vector<uint32_t> mask;
     int32_t pad_top = 0, pad_left = 0;
     float pad_value = 0;
-    float low = -1;  // what kUnpack makes of a bit of 1
+    std::vector<float> table;  // what kUnpack makes of the bits of all planes, the highest first
 };
 
 // Built stage by stage, then sealed; a sealed engine never allocates again.
@@ -41,8 +45,10 @@ class Engine {
     // Each returns why the stage cannot be, or an empty string. The specs' sizes must be those of
     // the value so far; bit stages need bits before them, float stages floats.
     std::string add_pack();
-    // Floats of +1 and `low`.
-    std::string add_unpack(float low);
+    // Integers of `planes` bits: how many of thresholds[2^planes - 1][channels] the floats reach.
+    std::string add_pack_levels(int32_t planes, const float* thresholds, const uint8_t* flips);
+    // Floats from the integers, which index `levels`; a sign is 0 for -1 and 1.
+    std::string add_unpack(const float* levels, int64_t count);
     // The larger of each float and 0.
     std::string add_relu();
     // Floats with cells of one value around them: layers on floats know padding with 0 only.

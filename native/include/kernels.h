@@ -6,14 +6,20 @@
 namespace coarsegrad {
 
 // Sign bits, NHWC: bit = 1 iff value < 0, channel c is bit c % 8 of byte c / 8 of its pixel, and a
-// pixel fills whole 32-bit words whose spare bits are 0. `origin` is pixel (0, 0) of image 0; a ring
+// pixel fills one byte, two, or whole 32-bit words, whose spare bits are 0. `origin` is pixel (0, 0) of image 0; a ring
 // of pixels holding the padding value lies around each image, and kSlack readable bytes lie after
 // the last pixel because kernels load whole vectors.
+// Integers of several bits are as many such images, the one of the highest digit first; there a bit
+// is 1 iff the digit is 0, so that one plane of digits is the signs of 0 and 1.
 struct BitImage {
     uint8_t* origin;
     int64_t image_pitch, row_pitch, pixel_pitch;  // bytes
     int32_t images;
+    int32_t planes;
+    int64_t plane_pitch;
 };
+
+constexpr int32_t kMaxPlanes = 8;
 
 constexpr int32_t kSlack = 64;
 
@@ -26,7 +32,7 @@ struct Window {
 
 enum class Finish : int32_t {
     kSums,       // int32 sums
-    kThreshold,  // sign bits by comparing the sum with a threshold per channel
+    kThreshold,  // sign bits by comparing the sum with a threshold per channel, or digits by several
     kAffine,     // float scale * sum + shift, plus a residual if given; floats, sign bits or both
 };
 
@@ -47,12 +53,14 @@ struct Results {
 struct BitLayer {
     Window window;
     int32_t groups, out_channels, group_outputs, group_bytes;
+    int32_t planes;  // of the input; a gathered row stands once for each
     int32_t repeats, run_count, run_bytes;
     int64_t row_bytes, row_pitch;  // pitch leaves at least kSlack spare bytes
     int32_t block_pixels;          // output pixels handled together, at most kMaxBlock
     int32_t panel, panels;         // output channels of a weight panel; panels of one group
     int32_t item_panels;           // work items per block of pixels
     int32_t triples, chunk;        // LUT targets: triples of nibbles in a row, and per flush
+    bool wide_counts;              // LUT targets: counts of all planes exceed 16 bits
     const uint8_t* panel_weights;  // [group][panel][...]: what the target's counter reads; or null
     int64_t panel_bytes;
     const uint8_t* row_weights;  // [out_channel][weight_pitch]: plain rows; or null
@@ -60,11 +68,16 @@ struct BitLayer {
     Finish finish;
     int32_t padded_outputs;                  // stride of the tables below
     // [border][channel]: sum = (base - 2 * count) >> halvings, without a remainder. Halved for ternary
-    // weights, and for inputs of 0 and 1, where base also holds the sum of the weights.
+    // weights, and for inputs of 0 and 1, where base also holds the sum of the weights. Of several
+    // planes the counts are added, each twice the one of the next digit.
     const int32_t* base;
     int32_t halvings;
     const int32_t* limits;                   // [border][channel]: bit = (count > limit) ^ flip
     const int16_t* limits16;                 // the same where every count fits; or null
+    // For several planes of output, whose digits count the limits that are exceeded: another table
+    // follows after limit_pitch. In 16 bits, limits + 1 - 2^15.
+    int32_t out_planes;
+    int64_t limit_pitch;
     const uint32_t* flips;                   // a bit per channel
     const float *scale, *shift;              // [channel]
     const uint16_t *row_border, *col_border;  // border = row_border[oh] * col_borders + col_border[ow]
@@ -94,6 +107,7 @@ struct FloatLayer {
     int32_t phases;
     int64_t pitch;
     const int32_t* taps;  // [row]: floats from the start of the copies or of the gathered block
+    const int32_t* direct_taps;  // [row]: floats from the corner of a window without padding; or null
     // Where all weights are +-1: for each output channel the table entries of every three taps, as
     // offsets in bytes; or null.
     const uint16_t* sign_entries;
@@ -107,8 +121,16 @@ constexpr int32_t kFloatPanel = 16;
 
 struct BitPool {
     Window window;
-    int32_t words;             // 32-bit words of a pixel
-    const uint32_t* all_mask;  // channels that are +1 only if all cells are; null: none
+    int32_t words;             // 32-bit words of a pixel, of which the first may be cut off
+    const uint32_t* all_mask;  // channels that are +1 only if all cells are, or least; null: none
+    int32_t channels;
+};
+
+// Digits of floats: of the number of limits that side * x does not reach.
+struct LevelPack {
+    int32_t channels, h, w, planes;
+    const float* side;    // [channel]: +-1
+    const float* limits;  // [2^planes - 1][channel]
 };
 
 struct FloatPool {
@@ -131,7 +153,9 @@ struct KernelTable {
     // Items: images * ceil(h * w / kPackPixels). Input float32 of shape [n][h][w][c] or [n][c][h][w].
     void (*pack)(const float*, Layout, int32_t channels, int32_t h, int32_t w, const BitImage&,
                  int64_t begin, int64_t end);
-    // Items: images * out_h.
+    // Items as of pack. Input [n][c][h][w].
+    void (*pack_levels)(const LevelPack&, const float*, const BitImage&, int64_t begin, int64_t end);
+    // Items: images * out_h. As many planes out as in; the largest integer, or the least by all_mask.
     void (*bit_pool)(const BitPool&, const BitImage& in, const BitImage& out, int64_t begin,
                      int64_t end);
     // Items: float_layer_items().

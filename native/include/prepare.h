@@ -31,13 +31,16 @@ struct BitPlane {
     BitImage view{};
 };
 BitPlane make_bit_plane(int32_t images, int32_t h, int32_t w, int32_t channels, int32_t ring_h,
-                        int32_t ring_w);
+                        int32_t ring_w, int32_t planes = 1);
 // Bytes that make_bit_plane takes, and the same view laid into memory that the caller owns.
 int64_t bit_plane_bytes(int32_t images, int32_t h, int32_t w, int32_t channels, int32_t ring_h,
-                        int32_t ring_w);
+                        int32_t ring_w, int32_t planes = 1);
 BitImage bit_plane_at(uint8_t* memory, int32_t images, int32_t h, int32_t w, int32_t channels,
-                      int32_t ring_h, int32_t ring_w);
-// Every pixel, ring included: pad_value -1 sets the bits of the channels, 0 and +1 clear them.
+                      int32_t ring_h, int32_t ring_w, int32_t planes = 1);
+// What a pixel of so many channels takes.
+int64_t pixel_bytes(int32_t channels);
+// Every pixel, ring and all planes included: pad_value -1 sets the bits of the channels, 0 and +1
+// clear them.
 void fill_bit_plane(uint8_t* memory, int64_t bytes, int32_t channels, int32_t pad_value);
 
 // `weights`: bits (1 = -1) in torch order (out, in / groups, kernel_h, kernel_w), least significant
@@ -46,12 +49,14 @@ struct BitLayerSpec {
     Window window{};
     int32_t in_channels = 0, out_channels = 0, groups = 1, pad_value = 0;
     int32_t low = -1;  // what an input bit of 1 stands for: -1 or 0
+    int32_t planes = 1;  // of the input; several need low and pad_value 0
     const uint8_t* weights = nullptr;
     const uint8_t* mask = nullptr;  // like weights, 0 where a weight is 0; null: none is
     int64_t weight_stride = 0;
     Finish finish = Finish::kSums;
     const int32_t* thresholds = nullptr;  // [out]: +1 iff sum >= threshold
     const uint8_t* flips = nullptr;       // [out], may be null: where 1, +1 iff sum <= threshold
+    int32_t out_planes = 1;  // if several, the integer is how many of thresholds[2^out_planes - 1][out] pass
     const float *scale = nullptr, *shift = nullptr;
 };
 
@@ -82,6 +87,14 @@ struct PreparedFloats {
     FloatLayer view{};
     std::vector<Bytes> storage;
 };
+
+// Thresholds that make integers of `planes` bits of floats, as BitLayerSpec's do of sums.
+struct PreparedLevels {
+    LevelPack view{};
+    std::vector<Bytes> storage;
+};
+PreparedLevels prepare_levels(int32_t channels, int32_t h, int32_t w, int32_t planes,
+                              const float* thresholds, const uint8_t* flips);
 
 std::string prepare_floats(const FloatLayerSpec& spec, PreparedFloats& out);
 int64_t float_layer_items(const FloatLayer& layer, int32_t images);

@@ -12,6 +12,7 @@ namespace coarsegrad {
 namespace {
 #include "vector.inl"
 #include "popcount.inl"
+#include "digits.inl"
 #include "finish.inl"
 #include "rows.inl"
 
@@ -29,10 +30,11 @@ inline Reg right(Reg a, int bits) { return _mm256_srli_epi16(a, bits); }
 inline Reg left(Reg a, int bits) { return _mm256_slli_epi16(a, bits); }
 
 #include "lut.inl"
+#include "lutplanes.inl"
 #include "target.inl"
 }  // namespace
 
 extern const KernelTable kAvx2Table = {
     "avx2", KernelTable::Weights::kNibbles, kLutPanel, VECTOR_BYTES,
-    bit_layer, pack, bit_pool, float_layer, float_pool, ceiling};
+    bit_layer, pack, pack_levels, bit_pool, float_layer, float_pool, ceiling};
 }  // namespace coarsegrad

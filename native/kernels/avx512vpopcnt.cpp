@@ -11,6 +11,7 @@ namespace coarsegrad {
 namespace {
 #include "vector.inl"
 #include "popcount.inl"
+#include "digits.inl"
 #include "finish.inl"
 #include "rows.inl"
 #include "lanes.inl"
@@ -19,5 +20,5 @@ namespace {
 
 extern const KernelTable kAvx512vpopcntTable = {
     "avx512vpopcnt", KernelTable::Weights::kLanes, kLanePanel, VECTOR_BYTES,
-    bit_layer, pack, bit_pool, float_layer, float_pool, ceiling};
+    bit_layer, pack, pack_levels, bit_pool, float_layer, float_pool, ceiling};
 }  // namespace coarsegrad

@@ -28,22 +28,42 @@ inline void copy_run(uint8_t* to, const uint8_t* from, int64_t bytes) {
     for (int64_t i = 0; i < bytes; i += VECTOR_BYTES) put(to + i, load<Raw>(from + i));
 }
 
+// One plane. What the inner loops need is in locals: bytes are written, which may be anything.
+inline void gather_plane(const BitLayer& layer, const BitImage& in, const Place* places, int count,
+                         int group, uint8_t* rows) {
+    const Window w = layer.window;
+    const int64_t down = w.dilation_h * in.row_pitch, right = w.dilation_w * in.pixel_pitch;
+    const int64_t row_pitch = layer.row_pitch, run_bytes = layer.run_bytes;
+    const int64_t step_h = w.stride_h * in.row_pitch, step_w = w.stride_w * in.pixel_pitch;
+    const int64_t image_pitch = in.image_pitch, row_bytes = layer.row_bytes;
+    const int repeats = layer.repeats, run_count = layer.run_count;
+    const bool words = run_count == 1 && run_bytes <= 8;
+    const uint8_t* start = in.origin + int64_t{group} * layer.group_bytes - w.pad_h * in.row_pitch -
+                           w.pad_w * in.pixel_pitch;
+    for (int p = 0; p < count; ++p, rows += row_pitch) {
+        const uint8_t* corner = start + places[p].image * image_pitch + places[p].row * step_h +
+                                places[p].column * step_w;
+        uint8_t* to = rows;
+        for (int repeat = 0; repeat < repeats; ++repeat) {
+            const uint8_t* from = corner;
+            if (words) {
+                for (int kh = 0; kh < w.kernel_h; ++kh, from += down, to += run_bytes)
+                    put(to, load<uint64_t>(from));
+                continue;
+            }
+            for (int kh = 0; kh < w.kernel_h; ++kh, from += down)
+                for (int run = 0; run < run_count; ++run, to += run_bytes)
+                    copy_run(to, from + run * right, run_bytes);
+        }
+        __builtin_memset(rows + row_bytes, 0, kSlack);
+    }
+}
+
 inline void gather(const BitLayer& layer, const BitImage& in, const Place* places, int count,
                    int group, uint8_t* rows) {
-    const Window& w = layer.window;
-    const int64_t down = w.dilation_h * in.row_pitch, right = w.dilation_w * in.pixel_pitch;
-    for (int p = 0; p < count; ++p, rows += layer.row_pitch) {
-        const uint8_t* corner = in.origin + places[p].image * in.image_pitch +
-                                (places[p].row * int64_t{w.stride_h} - w.pad_h) * in.row_pitch +
-                                (places[p].column * int64_t{w.stride_w} - w.pad_w) * in.pixel_pitch +
-                                int64_t{group} * layer.group_bytes;
-        uint8_t* to = rows;
-        for (int repeat = 0; repeat < layer.repeats; ++repeat)
-            for (int kh = 0; kh < w.kernel_h; ++kh)
-                for (int run = 0; run < layer.run_count; ++run, to += layer.run_bytes)
-                    copy_run(to, corner + kh * down + run * right, layer.run_bytes);
-        __builtin_memset(rows + layer.row_bytes, 0, kSlack);
-    }
+    BitImage plane = in;
+    for (int p = 0; p < layer.planes; ++p, plane.origin += in.plane_pitch, rows += plane_rows(layer))
+        gather_plane(layer, plane, places, count, group, rows);
 }
 
 // All channels of a block of a grouped layer, group after group, then one epilogue.
@@ -109,6 +129,12 @@ void bit_layer(const BitLayer& layer, const BitImage& in, const Results& out, vo
     const int64_t pixels = int64_t{in.images} * layer.window.out_h * layer.window.out_w;
     if (layer.row_weights && (!layer.panel_weights || pixels == 1))
         run_items<RowCounter>(layer, in, out, memory, begin, end);
+#ifdef LUT_REGISTERS
+    else if (layer.planes > 1 && layer.wide_counts)
+        run_items<PlaneCounter<int32_t>>(layer, in, out, memory, begin, end);
+    else if (layer.planes > 1)
+        run_items<PlaneCounter<uint16_t>>(layer, in, out, memory, begin, end);
+#endif
     else
         run_items<PanelCounter>(layer, in, out, memory, begin, end);
 }

@@ -36,12 +36,35 @@ inline void combine_rows(const Window& w, const BitImage& in, const uint8_t* fro
 // AND over a window of one row of cells, `step` bytes apart. The compiler unrolls a known WIDTH.
 template <int WIDTH>
 inline void pool_columns(const uint8_t* cells, int64_t step, int32_t width, const uint8_t* mask,
-                         int32_t words, uint8_t* to) {
+                         int32_t words, uint8_t* to, int64_t pitch) {
     for (int32_t word = 0; word < words; ++word, cells += 4) {
         uint32_t all = ~0u;
         for (int32_t kw = 0; kw < (WIDTH ? WIDTH : width); ++kw) all &= load<uint32_t>(cells + kw * step);
-        put(to + 4 * word, all ^ load<uint32_t>(mask + 4 * word));
+        put_word(to + 4 * word, all ^ load<uint32_t>(mask + 4 * word), pitch);
     }
+}
+
+// The bits of a word that belong to channels.
+inline uint32_t channel_bits(const BitPool& pool, int32_t word) {
+    const int32_t left = pool.channels - 32 * word;
+    return left < 32 ? (1u << left) - 1 : ~0u;
+}
+
+// A window without cells: what it would hold if there were one of -1 before bits are turned.
+inline void put_no_cells(const BitPool& pool, uint8_t* to, int64_t pitch) {
+    for (int32_t word = 0; word < pool.words; ++word)
+        put_word(to + 4 * word, channel_bits(pool, word) & ~(pool.all_mask ? pool.all_mask[word] : 0),
+                 pitch);
+}
+
+// The mask of turned channels repeated over `bytes` of a row of pixels.
+inline void repeat_mask(const BitPool& pool, int64_t pitch, int64_t bytes, uint8_t* to) {
+    if (!pool.all_mask) {
+        __builtin_memset(to, 0, static_cast<size_t>(bytes));
+        return;
+    }
+    const uint8_t* mask = reinterpret_cast<const uint8_t*>(pool.all_mask);
+    for (int64_t i = 0, at = 0; i < bytes; ++i, at = at + 1 == pitch ? 0 : at + 1) to[i] = mask[at];
 }
 
 // Combines rows first, for all columns that fit into the buffer.
@@ -57,29 +80,29 @@ inline void pool_row(const BitPool& pool, const BitImage& in, const uint8_t* ima
         uint8_t* at = to + ow * to_pitch;
         ++ow;
         if (rows.from >= rows.to || width <= 0) {
-            // Without any cell there would be ones, also in the spare bits.
-            __builtin_memset(at, 0, static_cast<size_t>(pool.words) * 4);
+            put_no_cells(pool, at, to_pitch);
             continue;
         }
         const int64_t left = cols.start + cols.from * int64_t{w.dilation_w};
         int64_t right = left + (width - 1) * int64_t{w.dilation_w};
-        if (right >= end) {
+        // A window after one that begins in the padding may begin further left.
+        if (left < first || right >= end) {
             first = left;
             end = first + capacity < w.in_w ? first + capacity : w.in_w;
             combine_rows(w, in, image + first * pitch, rows, (end - first) * pitch, buffers);
         }
         const uint8_t* cells = buffers.cells + (left - first) * pitch;
         if (width != 2) {
-            pool_columns<0>(cells, step, width, buffers.mask, pool.words, at);
+            pool_columns<0>(cells, step, width, buffers.mask, pool.words, at, to_pitch);
             continue;
         }
-        pool_columns<2>(cells, step, width, buffers.mask, pool.words, at);
+        pool_columns<2>(cells, step, width, buffers.mask, pool.words, at, to_pitch);
         // The common case goes on for as long as windows are whole and in the buffer.
         if (w.kernel_w != 2) continue;
         for (right += w.stride_w; ow < w.out_w && right < end; ++ow, right += w.stride_w) {
             cells += stride;
             at += to_pitch;
-            pool_columns<2>(cells, step, width, buffers.mask, pool.words, at);
+            pool_columns<2>(cells, step, width, buffers.mask, pool.words, at, to_pitch);
         }
     }
 }
@@ -90,7 +113,10 @@ inline void pool_wide_row(const BitPool& pool, const BitImage& in, const uint8_t
     const Window& w = pool.window;
     for (int32_t ow = 0; ow < w.out_w; ++ow, to += to_pitch) {
         const Cells cols = inside(ow, w.stride_w, w.pad_w, w.dilation_w, w.kernel_w, w.in_w);
-        const bool empty = rows.from >= rows.to || cols.from >= cols.to;
+        if (rows.from >= rows.to || cols.from >= cols.to) {
+            put_no_cells(pool, to, to_pitch);
+            continue;
+        }
         for (int32_t word = 0; word < pool.words; ++word) {
             const uint32_t mask = pool.all_mask ? pool.all_mask[word] : 0;
             uint32_t all = ~0u;
@@ -99,15 +125,18 @@ inline void pool_wide_row(const BitPool& pool, const BitImage& in, const uint8_t
                     all &= mask ^ load<uint32_t>(
                                       image + (rows.start + kh * w.dilation_h) * in.row_pitch +
                                       (cols.start + kw * w.dilation_w) * in.pixel_pitch + 4 * word);
-            put(to + 4 * word, empty ? 0 : all ^ mask);
+            put_word(to + 4 * word, all ^ mask, to_pitch);
         }
     }
 }
 
+void plane_pool(const BitPool& pool, const BitImage& in, const BitImage& out, int64_t begin,
+                int64_t end);
+
 void bit_pool(const BitPool& pool, const BitImage& in, const BitImage& out, int64_t begin,
               int64_t end) {
+    if (in.planes > 1) return plane_pool(pool, in, out, begin, end);
     const Window& w = pool.window;
-    const int64_t pixel = int64_t{pool.words} * 4;
     const bool wide = ((w.kernel_w - 1) * int64_t{w.dilation_w} + 1) * in.pixel_pitch >
                       PoolBuffers::kBytes;
     PoolBuffers buffers;
@@ -115,9 +144,7 @@ void bit_pool(const BitPool& pool, const BitImage& in, const BitImage& out, int6
         // As much of the mask as a row or the buffer takes.
         const int64_t row = (w.in_w * in.pixel_pitch + VECTOR_BYTES - 1) / VECTOR_BYTES * VECTOR_BYTES;
         const int64_t bytes = row < PoolBuffers::kBytes ? row : PoolBuffers::kBytes;
-        for (int64_t i = 0; i < bytes; i += 4)
-            put(buffers.mask + i, pool.all_mask && i % in.pixel_pitch < pixel
-                                      ? pool.all_mask[i % in.pixel_pitch / 4] : 0u);
+        repeat_mask(pool, in.pixel_pitch, bytes, buffers.mask);
     }
     for (int64_t item = begin; item < end; ++item) {
         const int64_t image = item / w.out_h;

@@ -45,8 +45,41 @@ void write_thresholds(const BitLayer& layer, const Results& out, const Place& at
     const int64_t table = int64_t{at.border} * layer.padded_outputs + span.first;
     uint8_t* to = pixel_at(out.bits, at) + span.first / 8;
     for (int32_t c = 0; c < span.channels; c += 32)
-        put(to + c / 8, threshold_word(layer, counts + c, table + c) ^
-                            layer.flips[(span.first + c) / 32]);
+        put_word(to + c / 8,
+                 threshold_word(layer, counts + c, table + c) ^ layer.flips[(span.first + c) / 32],
+                 out.bits.pixel_pitch);
+}
+
+inline void level_words(const BitLayer& layer, const uint16_t* counts, int64_t at, uint32_t* words) {
+    if (layer.limits16)
+        exceed_digits16(counts, layer.limits16 + at, layer.limit_pitch, layer.out_planes, words);
+    else
+        exceed_digits(counts, layer.limits + at, layer.limit_pitch, layer.out_planes, words);
+}
+
+inline void level_words(const BitLayer& layer, const int32_t* counts, int64_t at, uint32_t* words) {
+    exceed_digits(counts, layer.limits + at, layer.limit_pitch, layer.out_planes, words);
+}
+
+// A bit of 1 is a digit of 0, so the planes hold the number of limits that are exceeded, or its
+// complement where flipped.
+template <class Count>
+void write_levels(const BitLayer& layer, const Results& out, const Place& at, Span span,
+                  const Count* counts) {
+    const int64_t table = int64_t{at.border} * layer.padded_outputs + span.first;
+    uint8_t* to = pixel_at(out.bits, at) + span.first / 8;
+    const int64_t plane_pitch = out.bits.plane_pitch, pixel_pitch = out.bits.pixel_pitch;
+    const int planes = layer.out_planes;
+    for (int32_t c = 0; c < span.channels; c += 32) {
+        uint32_t words[kMaxPlanes];
+        level_words(layer, counts + c, table + c, words);
+        const uint32_t flips = layer.flips[(span.first + c) / 32];
+        // What spare channels have counted is undefined.
+        const int32_t left = span.channels - c;
+        const uint32_t used = left < 32 ? (1u << left) - 1 : ~0u;
+        for (int p = 0; p < planes; ++p)
+            put_word(to + p * plane_pitch + c / 8, (words[p] ^ flips) & used, pixel_pitch);
+    }
 }
 
 // Floats of one pixel into tile[0, channels), rounded up to whole vectors.
@@ -70,7 +103,8 @@ inline void write_signs(const BitImage& bits, const Place& at, Span span, const 
     uint8_t* to = pixel_at(bits, at) + span.first / 8;
     for (int32_t c = 0; c < span.channels; c += 32) {
         const int32_t left = span.channels - c;
-        put(to + c / 8, negative_bits(tile + c) & (left < 32 ? (1u << left) - 1 : ~0u));
+        put_word(to + c / 8, negative_bits(tile + c) & (left < 32 ? (1u << left) - 1 : ~0u),
+                 bits.pixel_pitch);
     }
 }
 
@@ -138,6 +172,8 @@ void finish(const BitLayer& layer, const Results& out, const Place* places, int 
     for (int p = 0; p < count; ++p) {
         if (layer.finish == Finish::kSums)
             write_sums(layer, out, places[p], span, counts + p * pitch);
+        else if (layer.out_planes > 1)
+            write_levels(layer, out, places[p], span, counts + p * pitch);
         else
             write_thresholds(layer, out, places[p], span, counts + p * pitch);
     }

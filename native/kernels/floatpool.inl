@@ -77,6 +77,48 @@ inline void pool_narrow_plane(const FloatPool& pool, const float* plane, float* 
 }
 
 template <bool AVERAGE>
+inline Floats pooled(Floats so_far, Floats x) {
+    if (AVERAGE) return so_far + x;
+    return (x > so_far) | (x != x) ? x : so_far;
+}
+
+// The floats of even and of odd places of two neighbouring vectors.
+inline void part_floats(const float* from, Floats& even, Floats& odd) {
+    const Floats a = load<Floats>(from), b = load<Floats>(from + kInts);
+#if VECTOR_BYTES == 64
+    const Ints order = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
+#elif VECTOR_BYTES == 32
+    const Ints order = {0, 2, 4, 6, 8, 10, 12, 14};
+#else
+    const Ints order = {0, 2, 4, 6};
+#endif
+    even = __builtin_shuffle(a, b, order);
+    odd = __builtin_shuffle(a, b, order + 1);
+}
+
+// Windows of 2x2 side by side: the last vector of a row overlaps the one before.
+template <bool AVERAGE>
+inline void pool_squares(const Window& w, const float* plane, float* to) {
+    for (int32_t oh = 0; oh < w.out_h; ++oh, to += w.out_w) {
+        const float* row = plane + 2 * oh * int64_t{w.in_w};
+        for (int32_t ow = 0; ow < w.out_w; ow += kInts) {
+            const int32_t at = ow + kInts <= w.out_w ? ow : w.out_w - kInts;
+            Floats cells[4];
+            part_floats(row + 2 * at, cells[0], cells[1]);
+            part_floats(row + w.in_w + 2 * at, cells[2], cells[3]);
+            Floats result = spread(pool_start(AVERAGE));
+            for (Floats cell : cells) result = pooled<AVERAGE>(result, cell);
+            put(to + at, AVERAGE ? result / spread(4.0f) : result);
+        }
+    }
+}
+
+inline bool squares(const Window& w) {
+    return w.kernel_h == 2 && w.kernel_w == 2 && w.stride_h == 2 && w.stride_w == 2 &&
+           w.dilation_h == 1 && w.dilation_w == 1 && !w.pad_h && !w.pad_w && w.out_w >= kInts;
+}
+
+template <bool AVERAGE>
 inline void pool_wide_plane(const FloatPool& pool, const float* plane, float* to) {
     const Window& w = pool.window;
     for (int32_t oh = 0; oh < w.out_h; ++oh, to += w.out_w) {
@@ -100,7 +142,8 @@ inline void pool_wide_plane(const FloatPool& pool, const float* plane, float* to
 
 template <bool AVERAGE>
 inline void pool_plane(const FloatPool& pool, const float* plane, float* to) {
-    if (pool.window.out_w < kInts) pool_narrow_plane<AVERAGE>(pool, plane, to);
+    if (squares(pool.window)) pool_squares<AVERAGE>(pool.window, plane, to);
+    else if (pool.window.out_w < kInts) pool_narrow_plane<AVERAGE>(pool, plane, to);
     else pool_wide_plane<AVERAGE>(pool, plane, to);
 }
 

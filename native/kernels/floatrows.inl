@@ -40,50 +40,70 @@ inline int next_tile(int left) {
     return even % kFloatPixels == 0 || kFloatPixels < kFewPixels ? kFloatPixels : kFewPixels;
 }
 
-// A few output channels at V vectors of neighbouring pixels in lanes, so that results for channel
-// planes need no transposition.
-constexpr int kPlaneChannels = 4;
-
-template <int V>
-void plane_tile(const FloatLayer& layer, const float* x, const float* weights, Span span, float* to,
-                int64_t plane) {
-    Floats total[kPlaneChannels][V];
-#pragma GCC unroll 4
-    for (int c = 0; c < kPlaneChannels; ++c)
+// C output channels at V vectors of neighbouring pixels in lanes, so that results for channel planes
+// need no transposition.
+template <int C, int V>
+void plane_tile(const FloatLayer& layer, const float* x, const int32_t* taps, const float* weights,
+                Span span, float* to, int64_t plane) {
+    Floats total[C][V];
+#pragma GCC unroll 6
+    for (int c = 0; c < C; ++c)
 #pragma GCC unroll 2
         for (int v = 0; v < V; ++v) total[c][v] = Floats{};
     for (int k = 0; k < layer.row; ++k, weights += kFloatPanel) {
-        const float* tap = x + layer.taps[k];
+        const float* tap = x + taps[k];
         Floats part[V];
 #pragma GCC unroll 2
         for (int v = 0; v < V; ++v) part[v] = load<Floats>(tap + v * kInts);
-#pragma GCC unroll 4
-        for (int c = 0; c < kPlaneChannels; ++c) {
+#pragma GCC unroll 6
+        for (int c = 0; c < C; ++c) {
             const Floats weight = spread(weights[c]);
 #pragma GCC unroll 2
             for (int v = 0; v < V; ++v) total[c][v] = multiply_add(weight, part[v], total[c][v]);
         }
     }
-    for (int c = 0; c < span.channels && c < kPlaneChannels; ++c, to += plane) {
+    for (int c = 0; c < span.channels && c < C; ++c, to += plane) {
         const Floats scale = spread(layer.scale[span.first + c]);
         const Floats shift = spread(layer.shift[span.first + c]);
         for (int v = 0; v < V; ++v) put(to + v * kInts, total[c][v] * scale + shift);
     }
 }
 
-inline void plane_tiles(const FloatLayer& layer, const float* lines, const float* weights, Span span,
-                        float* to) {
-    const Window& w = layer.window;
-    const int64_t plane = int64_t{w.out_h} * w.out_w;
-    for (int32_t column = 0; column < w.out_w; column += 2 * kInts) {
-        const bool two = w.out_w - column >= 2 * kInts;
-        for (int32_t c = 0; c < span.channels; c += kPlaneChannels) {
-            const Span few{span.first + c, span.channels - c};
-            const float* from = lines + column;
-            float* at = to + c * plane + column;
-            if (two) plane_tile<2>(layer, from, weights + c, few, at, plane);
-            else plane_tile<1>(layer, from, weights + c, few, at, plane);
+template <int C>
+inline void plane_row(const FloatLayer& layer, const float* lines, const int32_t* taps,
+                      const float* weights, Span span, float* to, int64_t plane) {
+    const int32_t width = layer.window.out_w;
+    for (int32_t column = 0; column < width;) {
+        const int32_t left = width - column;
+        if (left > kInts && width >= 2 * kInts) {
+            // The last tile overlaps the one before.
+            const int32_t at = left < 2 * kInts ? width - 2 * kInts : column;
+            plane_tile<C, 2>(layer, lines + at, taps, weights, span, to + at, plane);
+            column += 2 * kInts;
+        } else {
+            const int32_t at = left < kInts ? width - kInts : column;
+            plane_tile<C, 1>(layer, lines + at, taps, weights, span, to + at, plane);
+            column += kInts;
         }
+    }
+}
+
+// As many sums as there are registers for.
+constexpr int kPlaneChannels = VECTOR_BYTES == 16 ? 4 : 6;
+
+inline void plane_tiles(const FloatLayer& layer, const float* lines, const int32_t* taps,
+                        const float* weights, Span span, float* to) {
+    const int64_t plane = int64_t{layer.window.out_h} * layer.window.out_w;
+    for (int32_t c = 0; c < span.channels;) {
+        const int32_t left = span.channels - c;
+        const Span few{span.first + c, left};
+        // Sixteen channels are four times four, and not three times six.
+        const bool six = kPlaneChannels == 6 && left % 4 && left > 4;
+        if (six)
+            plane_row<kPlaneChannels>(layer, lines, taps, weights + c, few, to + c * plane, plane);
+        else
+            plane_row<4>(layer, lines, taps, weights + c, few, to + c * plane, plane);
+        c += six ? kPlaneChannels : 4;
     }
 }
 
@@ -91,9 +111,11 @@ void layer_by_rows(const FloatLayer& layer, const float* x, const Results& out, 
                    int64_t begin, int64_t end) {
     const Window& w = layer.window;
     float* lines = sums + kFloatBlock * kFloatPanel;
-    // Idle lanes would cost more than transpositions.
+    // What is computed twice would cost more than transpositions in the narrowest rows.
     const bool planes = layer.finish == Finish::kAffine && out.values_layout == Layout::kNCHW &&
-                        w.out_w % kInts == 0;
+                        (w.out_w % kInts == 0 || w.out_w >= 2 * kInts);
+    // Whole tiles read nothing but their taps, so without padding there is nothing to copy.
+    const bool direct = planes && layer.direct_taps;
     int64_t current = -1;
     for (int64_t item = begin; item < end; ++item) {
         const int64_t copied = item / layer.panels, row = copied / layer.groups;
@@ -101,7 +123,7 @@ void layer_by_rows(const FloatLayer& layer, const float* x, const Results& out, 
         const int panel = static_cast<int>(item % layer.panels);
         const auto image = static_cast<int32_t>(row / w.out_h);
         const auto oh = static_cast<int32_t>(row % w.out_h);
-        if (copied != current) copy_lines(layer, x, image, oh, group, lines);
+        if (copied != current && !direct) copy_lines(layer, x, image, oh, group, lines);
         current = copied;
         const float* weights =
             layer.weights + (int64_t{group} * layer.panels + panel) * layer.row * kFloatPanel;
@@ -110,7 +132,10 @@ void layer_by_rows(const FloatLayer& layer, const float* x, const Results& out, 
                         smaller(kFloatPanel, layer.group_outputs - first)};
         if (planes) {
             const int64_t channel = int64_t{image} * layer.out_channels + span.first;
-            plane_tiles(layer, lines, weights, span,
+            const int64_t from = int64_t{image} * layer.in_channels +
+                                 group * (layer.in_channels / layer.groups);
+            plane_tiles(layer, direct ? x + (from * w.in_h + oh * w.stride_h) * w.in_w : lines,
+                        direct ? layer.direct_taps : layer.taps, weights, span,
                         out.values + (channel * w.out_h + oh) * w.out_w);
             continue;
         }

@@ -127,7 +127,7 @@ inline void float_signs(const FloatLayer& layer, const Results& out, const Place
     uint8_t* to = pixel_at(out.bits, at) + span.first / 8;
     // The last panel also clears the rest of its pixel's last word.
     const bool last = span.first + kFloatPanel >= layer.out_channels;
-    if (last && span.first % 32 == 0) put(to, word);
+    if (last && span.first % 32 == 0) put_word(to, word, out.bits.pixel_pitch);
     else put(to, static_cast<uint16_t>(word));
 }
 

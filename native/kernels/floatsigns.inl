@@ -66,7 +66,8 @@ void sign_step(const FloatLayer& layer, const float* lines, float* table, int32_
         if (pixel_pitch == 4)
             __builtin_memcpy(to, from, static_cast<size_t>(pixels) * 4);
         else
-            for (int32_t p = 0; p < pixels; ++p) __builtin_memcpy(to + p * pixel_pitch, from + 4 * p, 4);
+            for (int32_t p = 0; p < pixels; ++p)
+                put_word(to + p * pixel_pitch, load<uint32_t>(from + 4 * p), pixel_pitch);
     }
 }
 

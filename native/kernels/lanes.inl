@@ -3,12 +3,10 @@
 
 constexpr int kLanePixels = 7, kLaneRegisters = 4, kLanePanel = 16 * kLaneRegisters;
 
+// Adds the differing bits of one plane.
 template <int P, int R>
-void lane_tile(const uint8_t* rows, int64_t pitch, const uint8_t* weights, int64_t words,
-               int32_t* counts) {
-    __m512i sums[P][R];
-    for (int p = 0; p < P; ++p)
-        for (int r = 0; r < R; ++r) sums[p][r] = _mm512_setzero_si512();
+void lane_plane(const uint8_t* rows, int64_t pitch, const uint8_t* weights, int64_t words,
+                __m512i (&sums)[P][R]) {
     for (int64_t k = 0; k < words; ++k, rows += 4, weights += 4 * kLanePanel) {
         __m512i part[R];
 #pragma GCC unroll 4
@@ -21,6 +19,20 @@ void lane_tile(const uint8_t* rows, int64_t pitch, const uint8_t* weights, int64
                 sums[p][r] = _mm512_add_epi32(
                     sums[p][r], _mm512_popcnt_epi32(_mm512_xor_si512(word, part[r])));
         }
+    }
+}
+
+template <int P, int R>
+void lane_tile(const BitLayer& layer, const uint8_t* rows, const uint8_t* weights, int32_t* counts) {
+    const int64_t words = (layer.row_bytes + 3) / 4;
+    __m512i sums[P][R];
+    for (int p = 0; p < P; ++p)
+        for (int r = 0; r < R; ++r) sums[p][r] = _mm512_setzero_si512();
+    lane_plane(rows, layer.row_pitch, weights, words, sums);
+    for (int plane = 1; plane < layer.planes; ++plane) {
+        for (int p = 0; p < P; ++p)
+            for (int r = 0; r < R; ++r) sums[p][r] = _mm512_add_epi32(sums[p][r], sums[p][r]);
+        lane_plane(rows + plane * plane_rows(layer), layer.row_pitch, weights, words, sums);
     }
     for (int p = 0; p < P; ++p)
         for (int r = 0; r < R; ++r) put(counts + p * kLanePanel + 16 * r, sums[p][r]);
@@ -44,14 +56,13 @@ struct PanelCounter {
     template <int R>
     static void tiles(const BitLayer& layer, const Scratch& s, int pixels, const uint8_t* weights,
                       int32_t* counts) {
-        const int64_t words = (layer.row_bytes + 3) / 4, pitch = layer.row_pitch;
+        const int64_t pitch = layer.row_pitch;
         int p = 0;
         for (; p + kLanePixels <= pixels; p += kLanePixels)
-            lane_tile<kLanePixels, R>(s.rows + p * pitch, pitch, weights, words,
-                                      counts + p * kLanePanel);
+            lane_tile<kLanePixels, R>(layer, s.rows + p * pitch, weights, counts + p * kLanePanel);
         for (; p + 2 <= pixels; p += 2)
-            lane_tile<2, R>(s.rows + p * pitch, pitch, weights, words, counts + p * kLanePanel);
+            lane_tile<2, R>(layer, s.rows + p * pitch, weights, counts + p * kLanePanel);
         if (p < pixels)
-            lane_tile<1, R>(s.rows + p * pitch, pitch, weights, words, counts + p * kLanePanel);
+            lane_tile<1, R>(layer, s.rows + p * pitch, weights, counts + p * kLanePanel);
     }
 };

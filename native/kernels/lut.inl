@@ -96,22 +96,36 @@ inline __m256i offsets(__m256i words) {
     return _mm256_maddubs_epi16(nibbles, _mm256_set1_epi16(0x1001));
 }
 
-// Table offsets of all nibbles, in blocks of 16 bytes and then of 4, low nibbles first.
-inline void expand_pair(const uint8_t* a, const uint8_t* b, int64_t bytes, uint16_t* to) {
+// Table offsets of all nibbles, in blocks of 16 bytes and then of 4, low nibbles first. `words_at(k)`
+// gives two bytes k each of 16 words, and `start` is the offset of the first table row.
+template <class WordsAt>
+inline void expand(int64_t bytes, uint16_t* to, __m256i start, const WordsAt& words_at) {
+    const auto from = [&](__m256i words) { return _mm256_add_epi16(offsets(words), start); };
     const int64_t whole = bytes / 16 * 16;
     for (int64_t k = 0; k < whole; k += 16, to += 32) {
-        const __m256i words = interleave(a + k, b + k);
-        put(to, offsets(_mm256_slli_epi16(words, 4)));
-        put(to + 16, offsets(words));
+        const __m256i words = words_at(k);
+        put(to, from(_mm256_slli_epi16(words, 4)));
+        put(to + 16, from(words));
     }
     for (int64_t k = whole; k < bytes; k += 4, to += 8) {
-        const __m256i words = interleave(a + k, b + k);
-        const __m256i low = offsets(_mm256_slli_epi16(words, 4));
-        const __m256i four = _mm256_unpacklo_epi64(low, offsets(words));
+        const __m256i words = words_at(k);
+        const __m256i low = from(_mm256_slli_epi16(words, 4));
+        const __m256i four = _mm256_unpacklo_epi64(low, from(words));
         put(to, _mm256_castsi256_si128(four));
     }
     // The last triple may take up to two more, which must look up nothing: weights are 0 there too.
     to[0] = to[1] = 0;
+}
+
+inline void expand_pair(const uint8_t* a, const uint8_t* b, int64_t bytes, uint16_t* to) {
+    expand(bytes, to, _mm256_setzero_si256(),
+           [&](int64_t k) { return interleave(a + k, b + k); });
+}
+
+// One row alone, for tables that follow those of pairs.
+inline void expand_single(const uint8_t* row, int64_t bytes, uint16_t* to) {
+    expand(bytes, to, _mm256_set1_epi16(256 * 16),
+           [&](int64_t k) { return _mm256_cvtepu8_epi16(load<__m128i>(row + k)); });
 }
 
 struct PanelCounter {

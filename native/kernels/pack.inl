@@ -5,13 +5,13 @@ inline uint8_t* packed_pixel(const BitImage& out, int64_t image, int32_t w, int6
            pixel % w * out.pixel_pitch;
 }
 
-inline void pack_pixels_nhwc(const float* x, int32_t channels, uint8_t* to) {
+inline void pack_pixels_nhwc(const float* x, int32_t channels, uint8_t* to, int64_t pitch) {
     int32_t c = 0;
     for (; c + 32 <= channels; c += 32) put(to + c / 8, negative_bits(x + c));
     if (c == channels) return;
     uint32_t word = 0;
     for (int32_t i = c; i < channels; ++i) word |= (x[i] < 0 ? 1u : 0u) << (i - c);
-    put(to + c / 8, word);
+    put_word(to + c / 8, word, pitch);
 }
 
 // 32 channels of kInts neighbouring pixels: lane p collects the word of pixel p.
@@ -33,7 +33,7 @@ inline void pack_planes(const float* x, int64_t plane, int32_t channels, int32_t
             uint8_t* to = packed_pixel(out, image, w, p) + c / 8;
             int64_t column = p % w;
             for (int i = 0; i < kInts; ++i) {
-                put(to, words[i]);
+                put_word(to, static_cast<uint32_t>(words[i]), out.pixel_pitch);
                 to += out.pixel_pitch;
                 if (++column == w) {
                     column = 0;
@@ -44,7 +44,7 @@ inline void pack_planes(const float* x, int64_t plane, int32_t channels, int32_t
         for (; p < end; ++p) {
             uint32_t word = 0;
             for (int i = 0; i < some; ++i) word |= (from[i * plane + p] < 0 ? 1u : 0u) << i;
-            put(packed_pixel(out, image, w, p) + c / 8, word);
+            put_word(packed_pixel(out, image, w, p) + c / 8, word, out.pixel_pitch);
         }
     }
 }
@@ -63,7 +63,7 @@ void pack(const float* x, Layout layout, int32_t channels, int32_t h, int32_t w,
         uint8_t* to = packed_pixel(out, image, w, first);
         int64_t column = first % w;
         for (int64_t p = first; p < last; ++p) {
-            pack_pixels_nhwc(from + p * channels, channels, to);
+            pack_pixels_nhwc(from + p * channels, channels, to, out.pixel_pitch);
             to += out.pixel_pitch;
             if (++column < w) continue;
             column = 0;

@@ -12,6 +12,7 @@ namespace coarsegrad {
 namespace {
 #include "vector.inl"
 #include "popcount.inl"
+#include "digits.inl"
 #include "finish.inl"
 #include "rows.inl"
 using PanelCounter = RowCounter;
@@ -20,5 +21,5 @@ using PanelCounter = RowCounter;
 
 extern const KernelTable kPopcntTable = {
     "popcnt", KernelTable::Weights::kRows, 64, VECTOR_BYTES,
-    bit_layer, pack, bit_pool, float_layer, float_pool, ceiling};
+    bit_layer, pack, pack_levels, bit_pool, float_layer, float_pool, ceiling};
 }  // namespace coarsegrad

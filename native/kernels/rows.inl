@@ -2,25 +2,29 @@
 // for one pixel.
 
 struct Scratch {
-    uint8_t* rows;      // [block][row_pitch]
-    uint16_t* indices;  // LUT targets
+    uint8_t* rows;      // [plane][block][row_pitch]
     void* counts;       // [block][panel]
     void* wide;         // [block][padded_outputs], grouped layers
+    uint16_t* indices;  // LUT targets
+    uint16_t* part;     // [block][panel], LUT targets with more than two planes
 };
+
+inline int64_t plane_rows(const BitLayer& layer) { return layer.row_pitch * layer.block_pixels; }
 
 inline Scratch divide(const BitLayer& layer, void* memory) {
     uint8_t* at = static_cast<uint8_t*>(memory);
     Scratch s{};
     s.rows = at;
-    at += layer.row_pitch * kMaxBlock;
+    at += plane_rows(layer) * layer.planes;
     s.counts = at;
-    at += int64_t{layer.panel} * kMaxBlock * 4;
+    at += int64_t{layer.panel} * layer.block_pixels * 4;
     s.wide = at;
-    if (layer.groups > 1) at += int64_t{layer.padded_outputs} * kMaxBlock * 4;
+    if (layer.groups > 1) at += int64_t{layer.padded_outputs} * layer.block_pixels * 4;
+    s.part = reinterpret_cast<uint16_t*>(at);
+    if (layer.planes > 2) at += int64_t{layer.panel} * layer.block_pixels * 2;
     s.indices = reinterpret_cast<uint16_t*>(at);
     return s;
 }
-
 
 constexpr int kRowPixels = 4, kRowOutputs = 2;
 
@@ -57,11 +61,16 @@ struct RowCounter {
     static void tile(const BitLayer& layer, const uint8_t* rows, const uint8_t* weights,
                      int32_t* counts) {
         uint64_t sums[P][R] = {};
-        for (int64_t k = 0; k < layer.row_bytes; k += 8)
+        for (int plane = 0; plane < layer.planes; ++plane, rows += plane_rows(layer)) {
             for (int p = 0; p < P; ++p)
-                for (int r = 0; r < R; ++r)
-                    sums[p][r] += popcount64(load<uint64_t>(rows + p * layer.row_pitch + k) ^
-                                             load<uint64_t>(weights + r * layer.weight_pitch + k));
+                for (int r = 0; r < R; ++r) sums[p][r] *= 2;
+            for (int64_t k = 0; k < layer.row_bytes; k += 8)
+                for (int p = 0; p < P; ++p)
+                    for (int r = 0; r < R; ++r)
+                        sums[p][r] +=
+                            popcount64(load<uint64_t>(rows + p * layer.row_pitch + k) ^
+                                       load<uint64_t>(weights + r * layer.weight_pitch + k));
+        }
         for (int p = 0; p < P; ++p)
             for (int r = 0; r < R; ++r)
                 counts[p * layer.panel + r] = static_cast<int32_t>(sums[p][r]);
@@ -70,8 +79,15 @@ struct RowCounter {
     static void one_pixel(const BitLayer& layer, const uint8_t* row, const uint8_t* weights,
                           int channels, int32_t* counts) {
         // The rows of weights are followed by three spare ones.
-        for (int c = 0; c < channels; c += 4)
-            differing_bits4(row, weights + c * layer.weight_pitch, layer.weight_pitch,
-                            layer.row_bytes, counts + c);
+        for (int c = 0; c < channels; c += 4) {
+            const uint8_t* outputs = weights + c * layer.weight_pitch;
+            differing_bits4(row, outputs, layer.weight_pitch, layer.row_bytes, counts + c);
+            for (int plane = 1; plane < layer.planes; ++plane) {
+                int32_t part[4];
+                differing_bits4(row + plane * plane_rows(layer), outputs, layer.weight_pitch,
+                                layer.row_bytes, part);
+                for (int r = 0; r < 4; ++r) counts[c + r] = 2 * counts[c + r] + part[r];
+            }
+        }
     }
 };

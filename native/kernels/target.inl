@@ -1,7 +1,9 @@
 // Everything that a target's file includes after its headers, VECTOR_BYTES and its counter.
 #include "bitlayer.inl"
 #include "pack.inl"
+#include "levels.inl"
 #include "bitpool.inl"
+#include "planepool.inl"
 #include "floats.inl"
 #include "floatrows.inl"
 #include "floatsigns.inl"

@@ -22,6 +22,13 @@ inline void put(void* to, V v) {
     __builtin_memcpy(to, &v, sizeof v);
 }
 
+// A word of a pixel's channels, or as much of it as the pixel holds.
+inline void put_word(void* to, uint32_t word, int64_t pixel_pitch) {
+    if (pixel_pitch >= 4) put(to, word);
+    else if (pixel_pitch == 2) put(to, static_cast<uint16_t>(word));
+    else put(to, static_cast<uint8_t>(word));
+}
+
 inline int32_t smaller(int64_t a, int64_t b) { return static_cast<int32_t>(a < b ? a : b); }
 
 inline Ints load_counts(const int32_t* from) { return load<Ints>(from); }

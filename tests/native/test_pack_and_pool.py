@@ -27,10 +27,12 @@ POOLS = [
     ((3, 2), (1, 3), (1, 0), (2, 1)),
     ((5, 5), (1, 1), (2, 2), (1, 1)),
 ]
+# The middle of a window lies inside, or its edges: rows without cells, and columns further left.
+SPREAD = [((2, 2), (1, 1), (1, 1), (8, 8)), ((2, 2), (1, 1), (1, 1), (5, 8))]
 
 
 @pytest.mark.parametrize("channels", [1, 31, 64, 70])
-@pytest.mark.parametrize(("kernel", "stride", "padding", "dilation"), POOLS)
+@pytest.mark.parametrize(("kernel", "stride", "padding", "dilation"), POOLS + SPREAD)
 @pytest.mark.parametrize("pieces", [1, 4])
 def test_bit_pool(target, channels, kernel, stride, padding, dilation, pieces):
     rng = np.random.default_rng(0)

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from coarsegrad.errors import TargetError
 from coarsegrad.packed import (
     Affine,
     AvgPool,
@@ -22,9 +21,12 @@ from coarsegrad.packed import (
     pack_bits,
     pack_digits,
     pack_ternary,
+    runs_on_bits,
 )
-from coarsegrad.runtime import Model, reference
-from coarsegrad.runtime.targets import native_module
+from coarsegrad.runtime import Model, reference, targets
+from runtime.random_programs import random_program
+
+NATIVE = [target.name for target in targets() if target.runs and target.name != "numpy"]
 
 
 def run(op: Op, x: np.ndarray, **tensors: np.ndarray) -> np.ndarray:
@@ -133,12 +135,29 @@ def test_a_network_of_cells() -> None:
     assert part(np.array([[0, 1, 2, 3]], np.float32)).tolist() == [[7, 0]]
 
 
-def test_without_native_stages_numpy_runs_it_and_says_so() -> None:
-    program = Program((1,), (Threshold("x", 2),), {"x.threshold": np.zeros((3, 1), np.float32)})
-    if native_module() is None:
+@pytest.mark.parametrize("start", range(0, 120, 40))
+def test_native_equals_numpy_on_random_programs(start: int) -> None:
+    if not NATIVE:
         pytest.skip("the native module is not built")
-    with pytest.warns(RuntimeWarning, match=r"op 0 \(threshold x\): cells of 2 bits; .* in numpy"):
-        model = Model(program)
-    assert model.target == "numpy"
-    with pytest.raises(TargetError, match=r"cannot run this network: op 0 \(threshold x\)"):
-        Model(program, target="generic")
+    for seed in range(start, start + 40):
+        program, x = random_program(seed)
+        expected = Model(program, target="numpy")(x)
+        for target in NATIVE:
+            assert np.array_equal(Model(program, target=target)(x), expected), (seed, target)
+
+
+def test_the_kernel_that_is_announced_runs_on_cells() -> None:
+    if not NATIVE:
+        pytest.skip("the native module is not built")
+    layers = 0
+    for seed in range(120):
+        program, x = random_program(seed)
+        announced = sum(
+            runs_on_bits(program, i)
+            for i, op in enumerate(program.ops)
+            if isinstance(op, Conv | Linear) and program.values[i].bits > 1
+        )
+        layers += announced
+        names = [n for n, _ in Model(program, target=NATIVE[0]).stage_times(x, 1)[0]]
+        assert sum(n.startswith("bit layer") for n in names) >= announced
+    assert layers > 50

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from coarsegrad.packed.ops import Conv, Linear
-from coarsegrad.packed.program import Program
+from coarsegrad.packed.program import MAX_EXACT_SUM, Program
 
 
 def runs_on_bits(program: Program, index: int) -> bool:
@@ -28,7 +30,9 @@ def runs_on_bits(program: Program, index: int) -> bool:
     if not isinstance(op, (Conv, Linear)):
         raise ValueError(f"runs_on_bits needs a conv or linear, but op {index} is a {op.op}")
     packed = program.tensors[f"{op.name}.weight"].dtype == np.uint8 and op.bits is None
-    if not (packed and program.values[index + 1].exact):
+    value = program.values[index]
+    most = math.prod(op.shape[1:]) * (2**value.bits - 1)
+    if value.kind != "bits" or not packed or most > MAX_EXACT_SUM:
         return False
     if isinstance(op, Linear):
         return True

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 Pair = tuple[int, int]
 Geometry = tuple[Pair, Pair, Pair, Pair, Pair]
 
+_BEYOND = (1 << 24) + 2
+
 # Calls that run at once on one model; further ones wait for an arena.
 _ARENAS = 4
 
@@ -44,7 +46,8 @@ def build(program: Program, target: str | None, threads: int) -> Engine:
     """Return a sealed engine for ``program``.
 
     A maximum ahead of a threshold moves behind it, onto bits: AND of -1 bits, OR in flipped
-    channels. Dense layers on a flattened bit plane become windows as large as the plane.
+    channels; of integers the largest, or the least. Dense layers on a flattened bit plane become
+    windows as large as the plane.
 
     Raises:
         UnsupportedError: an order of ops that only the numpy executor runs.
@@ -54,7 +57,6 @@ def build(program: Program, target: str | None, threads: int) -> Engine:
 
     channels, *sizes = program.input
     shape = (channels, *sizes, *(1,) * (2 - len(sizes)))
-    _check_supported(program)
     builder = _Builder(program, Engine(target, (shape[0], shape[1], shape[2])))
     index = 0
     while index < len(program.ops):
@@ -65,7 +67,7 @@ def build(program: Program, target: str | None, threads: int) -> Engine:
             name = getattr(op, "name", "")
             raise UnsupportedError(f"op {index} ({op.op} {name}): {error}") from None
     if program.values[-1].kind == "bits":
-        builder.engine.add_unpack(-1)
+        builder.engine.add_unpack(_levels(builder.bits, -1))
     try:
         builder.engine.seal(threads, _ARENAS)
     except ValueError as error:
@@ -73,22 +75,13 @@ def build(program: Program, target: str | None, threads: int) -> Engine:
     return builder.engine
 
 
-def _check_supported(program: Program) -> None:
-    """Raise UnsupportedError for what the engine has no stage for."""
-    for i, (op, value) in enumerate(zip(program.ops, program.values[1:], strict=True)):
-        missing = "tables of levels" if isinstance(op, Levels) else None
-        missing = f"cells of {value.bits} bits" if value.bits > 1 else missing
-        if missing is not None:
-            raise UnsupportedError(f"op {i} ({op.op} {getattr(op, 'name', '')}): {missing}")
-
-
 class _Builder:
-    """The engine so far, and whether it ends on bits."""
+    """The engine so far, and how many bits a cell has where it ends on bits, else 0."""
 
     def __init__(self, program: Program, engine: Engine) -> None:
         self.program = program
         self.engine = engine
-        self.bits = False
+        self.bits = 0
 
     def add(self, index: int) -> int:
         """Add the stages that begin with op ``index``; return the first op behind them."""
@@ -97,7 +90,8 @@ class _Builder:
             case Conv() | Linear():
                 return self._layer(index, op)
             case Sign():
-                self._pack()
+                self.engine.add_pack()
+                self.bits = 1
             case Flatten():
                 if not self.bits:
                     self.engine.add_flatten()
@@ -109,8 +103,9 @@ class _Builder:
             case Relu():
                 self.engine.add_relu()
             case Threshold():
-                self._each_channel(*_Epilogue(self.program, op).as_affine())
-                self._pack()
+                self._thresholds(_Epilogue(self.program, op))
+            case Levels():
+                self._unpack(index, self.program.tensors[f"{op.name}.levels"])
             case Affine():
                 self._floats(index, -1)
                 epilogue = _Epilogue(self.program, op)
@@ -127,56 +122,58 @@ class _Builder:
         if pools and epilogue.scale is not None and bool((epilogue.scale < 0).any()):
             # A maximum does not pass a negative scale: the affine stays behind the pools.
             finish, epilogue = None, _Epilogue(self.program, None)
-        self._sum(index, op, epilogue)
+        after = self._sum(index, op, epilogue)
         for pool in pools:
             self._pool(pool, epilogue.flips if self.bits else None)
+        if after is not None:
+            self._thresholds(after)
         return index + 1 + len(pools) + (finish is not None)
 
-    def _sum(self, index: int, op: Conv | Linear, epilogue: _Epilogue) -> None:
+    def _sum(self, index: int, op: Conv | Linear, epilogue: _Epilogue) -> _Epilogue | None:
+        """Add the layer; return its thresholds if they are still to be applied."""
         groups = op.groups if isinstance(op, Conv) else 1
         pad = op.pad if isinstance(op, Conv) and any(op.padding) else 0
         if runs_on_bits(self.program, index):
             signs, *masks = np.atleast_2d(self.program.tensors[f"{op.name}.weight"])
             self.engine.add_bit_layer(
                 self._geometry(op), op.shape[0], groups, pad, op.low, signs,
-                masks[0] if masks else None, epilogue.thresholds_int, epilogue.flips,
-                epilogue.scale, epilogue.shift,
+                masks[0] if masks else None, epilogue.thresholds_int, epilogue.bits or 1,
+                epilogue.flips, epilogue.scale, epilogue.shift,
             )  # fmt: skip
-            self.bits = epilogue.thresholds is not None
-        else:
-            self._floats(index, op.low)
-            self._float_sum(op, epilogue, groups, pad)
+            self.bits = epilogue.bits
+            return None
+        self._floats(index, op.low)
+        return self._float_sum(op, epilogue, groups, pad)
 
     def _floats(self, index: int, low: int) -> None:
-        """Make floats of the value before op ``index``: bits stand for ``low`` and 1."""
-        if not self.bits:
-            return
-        self.engine.add_unpack(low)
-        self.bits = False
+        """Make floats of the value before op ``index``: single bits stand for ``low`` and 1."""
+        if self.bits:
+            self._unpack(index, _levels(self.bits, low))
+
+    def _unpack(self, index: int, levels: NDArray[np.float32]) -> None:
+        self.engine.add_unpack(levels)
+        self.bits = 0
         if len(self.program.values[index].shape) == 1:
             self.engine.add_flatten()
 
-    def _float_sum(self, op: Conv | Linear, epilogue: _Epilogue, groups: int, pad: int) -> None:
+    def _float_sum(
+        self, op: Conv | Linear, epilogue: _Epilogue, groups: int, pad: int
+    ) -> _Epilogue | None:
         kernel, stride, before, after, dilation = self._geometry(op)
         if pad != 0:
             self.engine.add_pad(before, after, pad)
             before = after = (0, 0)
         geometry = (kernel, stride, before, after, dilation)
-        # The kernel writes signs of whole panels of 16 channels only.
-        direct = epilogue.thresholds is not None and (
-            groups == 1 or op.shape[0] // groups % 16 == 0
-        )
-        scale, shift = epilogue.scale, epilogue.shift
-        if epilogue.thresholds is not None and not direct:
-            scale, shift = epilogue.as_affine()
+        # The kernel writes signs of whole panels of 16 channels, and no integers: those are fewer
+        # to find behind the pools.
+        direct = epilogue.bits == 1 and (groups == 1 or op.shape[0] // groups % 16 == 0)
         self.engine.add_float_layer(
             geometry, op.shape[0], groups, unpack_weights(op, self.program.tensors).reshape(-1),
             epilogue.thresholds_float if direct else None, epilogue.flips if direct else None,
-            scale, shift,
+            epilogue.scale, epilogue.shift,
         )  # fmt: skip
-        self.bits = direct
-        if epilogue.thresholds is not None and not direct:
-            self._pack()
+        self.bits = int(direct)
+        return None if direct or not epilogue.bits else epilogue
 
     def _geometry(self, op: Conv | Linear) -> Geometry:
         if isinstance(op, Conv):
@@ -193,9 +190,11 @@ class _Builder:
         else:
             self.engine.add_float_pool(_windows(op), False)
 
-    def _pack(self) -> None:
-        self.engine.add_pack()
-        self.bits = True
+    def _thresholds(self, epilogue: _Epilogue) -> None:
+        thresholds = epilogue.thresholds_float
+        assert thresholds is not None
+        self.engine.add_pack_levels(epilogue.bits, thresholds, epilogue.flips)
+        self.bits = epilogue.bits
 
     def _each_channel(
         self, scale: NDArray[np.float32] | None, shift: NDArray[np.float32] | None
@@ -209,6 +208,11 @@ class _Builder:
         )  # fmt: skip
 
 
+def _levels(bits: int, low: int) -> NDArray[np.float32]:
+    """Return the numbers that cells stand for: ``low`` and 1, or with more bits 0, 1, 2, .."""
+    return np.array([low, 1] if bits == 1 else range(1 << bits), np.float32)
+
+
 def _windows(op: MaxPool | AvgPool) -> Geometry:
     return op.size, op.step, op.padding, op.padding, op.dilation
 
@@ -218,37 +222,37 @@ def _is_pool(op: Op) -> bool:
 
 
 class _Epilogue:
-    """What becomes of a layer's sums: thresholds with flips, or scale and shift, or nothing."""
+    """What becomes of a layer's sums: thresholds with flips, or scale and shift, or nothing.
+
+    ``bits`` of the integers that thresholds make, 0 where there are none.
+    """
 
     def __init__(self, program: Program, finish: Op | None) -> None:
+        self.bits = 0
         self.thresholds: NDArray[Any] | None = None
         self.flips: NDArray[np.uint8] | None = None
         self.scale: NDArray[np.float32] | None = None
         self.shift: NDArray[np.float32] | None = None
         if isinstance(finish, Threshold):
+            self.bits = finish.bits
             self.thresholds = program.tensors[f"{finish.name}.threshold"]
             flip = program.tensors.get(f"{finish.name}.flip")
             if flip is not None:
-                self.flips = (unpack_bits(flip, len(self.thresholds)) < 0).astype(np.uint8)
+                channels = self.thresholds.shape[-1]
+                self.flips = (unpack_bits(flip, channels) < 0).astype(np.uint8)
         elif isinstance(finish, Affine):
             self.scale, self.shift = program.tensors[f"{finish.name}.affine"]
 
     @property
     def thresholds_int(self) -> NDArray[np.int32] | None:
         """The thresholds as the kernels of bit layers take them."""
-        return None if self.thresholds is None else self.thresholds.astype(np.int32)
+        return None if self.thresholds is None else self.thresholds.astype(np.int32).reshape(-1)
 
     @property
     def thresholds_float(self) -> NDArray[np.float32] | None:
         """The thresholds as the kernels of float layers take them."""
-        return None if self.thresholds is None else self.thresholds.astype(np.float32)
-
-    def as_affine(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return (scale, shift) whose result is negative exactly where the threshold says -1.
-
-        s - t rounds to 0 only if s = t, and never across 0.
-        """
-        t = self.thresholds_float
-        assert t is not None
-        side = np.ones_like(t) if self.flips is None else np.where(self.flips, -1, 1)
-        return side.astype(np.float32), (-side * t).astype(np.float32)
+        t = self.thresholds
+        if t is not None and t.dtype != np.float32:
+            # No sum is beyond 2^24, and up to there float32 holds every integer.
+            t = t.astype(np.int32).clip(-_BEYOND, _BEYOND)
+        return None if t is None else t.astype(np.float32).reshape(-1)
