@@ -17,11 +17,11 @@ def cnn7(
 
     Six 3x3 convolutions, two before each max pool, and a dense layer with two outputs. A norm
     centers them, for activations are never negative and all classes would start in one direction;
-    these are the features: ``net[:-1](x)``, (N, 2) floats. ``Cosines`` compares them with a direction for each
-    class; train it with CosFace. Long, Yin, Xin 2020, arXiv:2011.11256, fig. 5, draw such features
-    of a seven-layer network of Wang et al. 2018, arXiv:1801.09414; neither says more of it. This
-    plan is that of Wen et al. 2016, "A Discriminative Feature Learning Approach for Deep Face
-    Recognition", sec. 3.2, with 3x3 windows.
+    these are the features: ``net[:-1](x)``, (N, 2) floats. ``Cosines`` compares them with a
+    direction for each class; train it with CosFace. Long, Yin, Xin 2020, arXiv:2011.11256, fig. 5,
+    draw such features of a seven-layer network of Wang et al. 2018, arXiv:1801.09414; neither says
+    more of it. This plan is that of Wen et al. 2016, "A Discriminative Feature Learning Approach
+    for Deep Face Recognition", sec. 3.2, with 3x3 windows.
 
     Args:
         ste: coarse derivative of the activations; the ReLU unless given.

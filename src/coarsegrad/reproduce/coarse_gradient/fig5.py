@@ -27,7 +27,7 @@ FILTERS: dict[str, tuple[str, ...] | None] = {"kind": tuple(KINDS)}
 """Keys and values of ``Request.only``."""
 
 SHOWN = 2_000  # test images in the picture and in the table
-_QUICK = {"epochs": 1, "limit": 2_000, "width": 4}
+_QUICK = {"epochs": 1, "limit": 1_000, "width": 4}
 # Ten hues in the order of the digits; a label at each cluster tells them apart without colour.
 _DIGITS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00",
@@ -89,7 +89,7 @@ def _features(request: Request, kind: str, seed: int) -> tuple[Floats, Any, floa
             train(recipe, folder, resume=(folder / "last.ckpt").exists())
         net = load_run(folder)[1]
         assert isinstance(net, torch.nn.Sequential)
-        images = data.mnist("test")
+        images = data.mnist("test").take(slice(0, SHOWN if request.quick else None))
         batches = Batches(images.x, images.y, 500, seed=0, shuffle=False)
         found = [net[:-1](x) for x, _ in batches]
         right = [(net[-1](f).argmax(1) == y) for f, (_, y) in zip(found, batches, strict=True)]
@@ -139,8 +139,8 @@ def draw(seen: dict[str, tuple[Floats, Any]], path: Path) -> Path:
             mine = points[labels == digit]
             axes.plot(*mine.T, ".", color=_DIGITS[digit], markersize=2.5, alpha=0.6)
             way = np.median(mine, axis=0)
-            at = 0.93 * reach * way / np.linalg.norm(way)
-            axes.text(*at, str(digit), color=_DIGITS[digit], ha="center", va="center",
+            x, y = 0.93 * reach * way / np.linalg.norm(way)
+            axes.text(x, y, str(digit), color=_DIGITS[digit], ha="center", va="center",
                       fontsize=12, fontweight="bold")  # fmt: skip
         axes.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
         axes.set_title(KINDS[kind])
