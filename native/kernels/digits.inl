@@ -28,15 +28,15 @@ inline void exceed_digits(const Count* counts, const int32_t* limits, int64_t pi
 inline void exceed_digits16(const uint16_t* counts, const int16_t* limits, int64_t pitch, int planes,
                             uint32_t* words) {
 #if VECTOR_BYTES == 64
-    const __m512i sign = _mm512_set1_epi16(-32768);
-    const __m512i count = _mm512_xor_si512(load<__m512i>(counts), sign);
-    __m512i within = _mm512_setzero_si512();
+    typedef int16_t Shorts __attribute__((vector_size(64)));
+    const Shorts count = load<Shorts>(counts) ^ static_cast<int16_t>(INT16_MIN);
+    Shorts within{};
     for (int limit = (1 << planes) - 1; limit > 0; --limit, limits += pitch)
-        within = _mm512_sub_epi16(
-            within, _mm512_movm_epi16(_mm512_cmpgt_epi16_mask(load<__m512i>(limits), count)));
+        // A true comparison is -1.
+        within -= load<Shorts>(limits) > count;
     for (int p = 0; p < planes; ++p)
         words[p] = ~static_cast<uint32_t>(
-            _mm512_test_epi16_mask(within, _mm512_set1_epi16(static_cast<short>(1 << (planes - 1 - p)))));
+            _mm512_movepi16_mask((__m512i)(within << (16 - planes + p))));
 #elif VECTOR_BYTES == 32
     const __m256i sign = _mm256_set1_epi16(-32768), zero = _mm256_setzero_si256();
     const __m256i first = _mm256_xor_si256(load<__m256i>(counts), sign);
