@@ -73,6 +73,12 @@ def test_rows_of_other_columns_are_refused(tmp_path: Path) -> None:
         record.add({"seed": 0})
         with pytest.raises(ValueError, match=r"columns \['seed'\], got \['sead'\]"):
             record.add({"sead": 1})
+    with (
+        recorded(tmp_path / "b.csv") as record,
+        pytest.raises(ValueError, match=r"columns \['seed'\], got \['sead'\]"),
+    ):
+        record.add({"seed": 0}, {"sead": 1})
+    assert (tmp_path / "b.csv").read_text().strip() == "", "all rows of a call or none"
 
 
 @pytest.mark.parametrize(("item", "only", "message"), [

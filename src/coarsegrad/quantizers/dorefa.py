@@ -17,7 +17,7 @@ class DoReFa(torch.nn.Module):
     r"""DoReFa-Net's weights, onto the odd numbers -q_b, ..., -1, 1, ..., q_b times 1 / q_b.
 
     .. math:: t = \frac{\tanh w}{\max|\tanh w|}, \qquad
-        q(w) = \frac{2}{q_b}\,\mathrm{round}\Bigl(q_b\,\frac{t + 1}{2}\Bigr) - 1, \qquad
+        q(w) = \frac{2}{q_b}\,\mathrm{round}(q_b\,\frac{t + 1}{2}) - 1, \qquad
         q_b = 2^{bits} - 1
 
     Zhou et al. 2016, arXiv:1606.06160, eq. (9). The rounding is passed straight through, the

@@ -21,7 +21,7 @@ DPI = 100
 STYLE = {
     "font.family": "DejaVu Sans", "font.size": 10, "axes.titlesize": 11, "axes.labelsize": 10,
     "axes.linewidth": 0.7, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": INK,
-    "xtick.color": INK, "ytick.color": INK, "legend.frameon": False, "legend.fontsize": 9,
+    "xtick.color": INK, "ytick.color": INK,
     "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": GRID,
     "axes.axisbelow": True,
 }  # fmt: skip
@@ -52,6 +52,14 @@ def save(figure: Figure, path: Path) -> Path:
     with mpl.rc_context(STYLE), replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
     return path
+
+
+def legend(axes: Axes, columns: int) -> None:
+    """Draw the legend above the axes, where no curve can be."""
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, frameon=False, fontsize=9,
+        handlelength=1.6,
+    )  # fmt: skip
 
 
 def boxes(

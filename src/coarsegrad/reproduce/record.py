@@ -15,7 +15,7 @@ from coarsegrad.files import replacing
 @final
 @dataclass
 class Record:
-    """Rows of a CSV file, written anew with each row.
+    """Rows of a CSV file, written anew with each addition.
 
     Attributes:
         path: where the whole table will stand.
@@ -30,19 +30,22 @@ class Record:
         """Where the rows stand until all are there."""
         return self.path.with_suffix(f".partial{self.path.suffix}")
 
-    def add(self, row: Mapping[str, Any]) -> None:
-        """Append a row and write the partial table; None becomes an empty cell.
+    def add(self, *rows: Mapping[str, Any]) -> None:
+        """Append rows and write the partial table; None becomes an empty cell.
+
+        Rows that belong together go in one call: each call waits for the disk.
 
         Raises:
-            ValueError: its columns are not those of the first row.
+            ValueError: the columns of one are not those of the first row.
             OSError: the folder is missing or not writable.
         """
-        if self.rows and row.keys() != self.rows[0].keys():
-            raise ValueError(
-                f"{self.path.name} needs rows with the columns {list(self.rows[0])}, "
-                f"got {list(row)}"
-            )
-        self.rows.append(dict(row))
+        for row in rows:
+            first = (self.rows or rows)[0]
+            if row.keys() != first.keys():
+                raise ValueError(
+                    f"{self.path.name} needs rows with the columns {list(first)}, got {list(row)}"
+                )
+        self.rows += map(dict, rows)
         _write(self.partial, self.rows)
 
 

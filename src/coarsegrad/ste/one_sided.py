@@ -182,7 +182,7 @@ class LogTailedReLU(CoarseDerivative):
 
     .. math:: g(x) = 0,\ x,\ q_b + \log(x - q_b + 1), \qquad
         g'(x) = 0,\ 1,\ \frac{1}{x - q_b + 1} \qquad
-        \text{for } x \le 0,\ 0 < x \le q_b,\ x > q_b
+        \text{for } x \leq 0,\ 0 < x \leq q_b,\ x > q_b
 
     Cai et al. 2017 (HWGQ), arXiv:1702.00953, sec. 4.2; Long, Yin, Xin 2020, arXiv:2011.11256.
     The latter lists it without a condition, but g' falls to 0: like the reverse exponential it

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, final
 
 from coarsegrad.reproduce.coarse_gradient.fig3_rows import Cell, compared
-from coarsegrad.reproduce.drawing import boxes, canvas, save
+from coarsegrad.reproduce.drawing import boxes, canvas, legend, save
 from coarsegrad.reproduce.parallel import Watch, together
 from coarsegrad.reproduce.record import Record, recorded
 from coarsegrad.reproduce.report import Report, Request
@@ -37,7 +37,7 @@ class Plan:
     most: dict[float, int]
 
 
-FULL = Plan(30, tuple(range(1, 9)), {0.0: 100_000, 0.05: 10_000, 0.1: 10_000})
+FULL = Plan(30, tuple(range(1, 9)), {0.0: 100_000, 0.05: 10_000, 0.1: 5_000})
 QUICK = Plan(5, (2, 4, 6, 8), {0.0: 3_000, 0.05: 1_500, 0.1: 1_500})
 
 
@@ -68,8 +68,7 @@ def _run(
     cells = {}
     for i, cell in together(calls):
         cells[keys[i]] = cell
-        for row in cell.rows():
-            record.add(row)
+        record.add(*cell.rows())
         show(f"  {cell.sentence()}")
     record.rows.sort(key=lambda row: (row["noise"], row["theta"], row["seed"]))
     return {key: cells[key] for key in keys}
@@ -114,12 +113,11 @@ def _panel(
         axes.set_ylabel("iterations to loss 0")
         _mark_missing(axes, cells, noises, angles)
     else:
-        axes.set_ylabel("|W| at the end")
+        axes.set_ylabel("|W| at loss 0")
         start = [value for cell in cells.values() for value in cell.start]
         axes.axhline(sum(start) / len(start), color="#2b3440", linewidth=1, linestyle=(0, (4, 3)),
                      label="mean at the start")  # fmt: skip
-    # Above the axes, where no box can be.
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=len(noises) + 1)
+    legend(axes, len(noises) + 1)
     return save(figure, path)
 
 

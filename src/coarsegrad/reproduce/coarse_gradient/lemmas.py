@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from coarsegrad.reproduce.drawing import COLOURS, canvas, save
+from coarsegrad.reproduce.drawing import COLOURS, canvas, legend, save
 from coarsegrad.reproduce.parallel import Watch, together
 from coarsegrad.reproduce.record import recorded
 from coarsegrad.reproduce.report import Comparison, Report, Request
@@ -124,7 +124,7 @@ def _monotone(paper: str, found: Mapping[Case, Monitored], *, wanted: bool) -> C
 
 def _draw(ended: Monitored, path: Path) -> Path:
     """Draw the ratios of one run against the iteration."""
-    figure, (axes,) = canvas(8, 3.6)
+    figure, (axes,) = canvas(7.6, 3.2)
     for colour, (lemma, name) in zip(COLOURS, LEMMAS.items(), strict=False):
         ratios = [getattr(step, lemma).ratio for step in ended.steps]
         axes.plot(ratios, color=colour, linewidth=1.3, label=f"Lemma {name}")
@@ -132,5 +132,5 @@ def _draw(ended: Monitored, path: Path) -> Path:
     axes.set_yscale("log")
     axes.set_xlabel("iteration")
     axes.set_ylabel("left side / right side, least")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+    legend(axes, 3)
     return save(figure, path)

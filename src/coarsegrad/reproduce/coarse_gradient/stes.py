@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import statistics
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from coarsegrad.reproduce.drawing import COLOURS, canvas, save
 from coarsegrad.reproduce.parallel import Watch, together
@@ -32,12 +32,7 @@ def run(request: Request) -> Report:
         calls = [functools.partial(_outcome, name, seeds, most) for name in names]
         for i, outcome in together(calls):
             found[names[i]] = outcome
-            numbers = zip(outcome.iterations.tolist(), outcome.loss.tolist(), strict=True)
-            for seed, (t, loss) in enumerate(numbers):
-                record.add({
-                    "ste": names[i], "seed": seed, "iterations": t if t >= 0 else None,
-                    "most": most, "loss": loss,
-                })  # fmt: skip
+            record.add(*_rows(names[i], outcome, most))
             request.show(f"  {names[i]}: {_told(outcome)}")
         record.rows.sort(key=lambda row: (names.index(row["ste"]), row["seed"]))
     picture = _draw(found, names, request.out / "stes.png")
@@ -52,6 +47,16 @@ def _outcome(name: str, seeds: int, most: int, watch: Watch) -> Outcome:
     from coarsegrad.theory.two_layer import Setting, experiment
 
     return experiment(Setting(ste=getattr(ste, name)()), seeds, most, watch)
+
+
+def _rows(name: str, outcome: Outcome, most: int) -> Iterator[dict[str, Any]]:
+    """Return the rows of the table, one a seed; no iterations where loss 0 was not reached."""
+    numbers = zip(outcome.iterations.tolist(), outcome.loss.tolist(), strict=True)
+    for seed, (t, loss) in enumerate(numbers):
+        yield {
+            "ste": name, "seed": seed, "iterations": t if t >= 0 else None, "most": most,
+            "loss": loss,
+        }  # fmt: skip
 
 
 def _told(outcome: Outcome) -> str:
