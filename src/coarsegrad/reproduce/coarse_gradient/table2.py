@@ -1,8 +1,8 @@
 """Table 2: LeNet-5 on MNIST, 2- and 4-bit activations, three coarse derivatives, float weights.
 
 The paper says neither which LeNet-5 nor how long: here both widths in use, a cosine schedule over
-at most 12 epochs, three seeds. The test images are looked at once a run, after its last epoch; rates are
-chosen on held-out training images, with as many trials for each derivative.
+at most 12 epochs, three seeds. The test images are looked at once a run, after its last epoch;
+rates are chosen on held-out training images, with as many trials for each derivative.
 """
 
 from __future__ import annotations
