@@ -53,10 +53,8 @@ def run(request: Request) -> Report:
             request.show(f"  {KINDS[kind]}, seed {seed}")
             points, labels, right = _features(request, kind, seed)
             seen[kind] = (points, labels)
-            record.add(*(
-                {"kind": kind, "digit": int(label), "x": round(float(x), 4), "y": round(float(y), 4)}
-                for (x, y), label in zip(points[:SHOWN], labels[:SHOWN], strict=True)
-            ))  # fmt: skip
+            shown = zip(points[:SHOWN].round(4).tolist(), labels[:SHOWN].tolist(), strict=True)
+            record.add(*({"kind": kind, "digit": d, "x": x, "y": y} for (x, y), d in shown))
             rows.append(compared(kind, points, labels, right, quick=request.quick))
     picture = draw(seen, request.out / f"{mark}fig5.png")
     title = "Section 8.2, Fig. 5: features in the plane, MNIST test images"
