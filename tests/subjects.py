@@ -26,6 +26,10 @@ def buildable() -> list[str]:
     return [n for n, ps in parameters.items() if all(p.default is not p.empty for p in ps)]
 
 
+# What has no packed form, and the words of the message that says why.
+UNPACKABLE = {"resnet20": "branches and shortcuts", "cnn7": "normalize"}
+
+
 def example(net: nn.Module) -> torch.Tensor:
     """A batch that the network accepts, whichever it is."""
     for shape in SHAPES:

@@ -32,3 +32,10 @@ def test_a_recipes_ste_is_that_of_the_activations(name: SteName) -> None:
         if isinstance(layer, LatentWeight) and layer.input_quantizer is not None
     }
     assert found == {CLASSES[name]()}
+
+
+def test_without_an_ste_the_activations_have_their_own() -> None:
+    signs = build_model(Recipe(model="lenet5"))
+    steps = build_model(Recipe(model="lenet5", precision="W1A2"))  # hard tanh would warn
+    assert signs[3].input_quantizer.ste == ste.ClippedIdentity()
+    assert steps[3].input_quantizer.ste == ste.ReLU()

@@ -45,7 +45,7 @@ def build_model(recipe: Recipe) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         idle = recipe.twin or shapes.precision(recipe)[1] == 32
-        given = None if idle else _STES[recipe.ste]()
+        given = None if idle or recipe.ste is None else _STES[recipe.ste]()
         net: nn.Module = getattr(models, recipe.model)(given, **shapes.model_options(recipe))
     if recipe.twin:
         net = models.float_twin(net)

@@ -53,7 +53,8 @@ class Recipe:
             layer and the last; None is the model's own.
         twin: train the model's float twin instead, with ``optimizer_real`` and ``lr_real``;
             options of binary networks are refused then.
-        ste: coarse derivative of the activations.
+        ste: coarse derivative of the activations; None is the model's own, hard tanh for signs and
+            the ReLU for quantized ReLUs.
         epochs: passes over the training images.
         batch_size: images in a step; a last batch that is not full is left out.
         optimizer: rule of the latent binary weights, kept in [-1, 1] by all of them; ``bop`` and
@@ -100,7 +101,7 @@ class Recipe:
     layout: Layout | None = None
     float_ends: bool | None = None
     twin: bool = False
-    ste: SteName = "clipped_identity"
+    ste: SteName | None = None
     epochs: _Count = 6
     batch_size: _Count = 64
     optimizer: RuleName | FlipName = "bamsprod"

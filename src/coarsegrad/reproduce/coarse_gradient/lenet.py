@@ -58,7 +58,7 @@ class Run:
         changes: dict[str, Any] = {"layout": self.layout, "seed": self.seed}
         if self.precision == "float":
             path = recipe_path("mnist_lenet5_w32a2")
-            changes |= {"twin": True, "ste": "clipped_identity"}
+            changes |= {"twin": True, "ste": None}
         else:
             path = recipe_path(f"mnist_lenet5_{self.precision.lower()}")
             changes["ste"] = self.ste
