@@ -75,10 +75,11 @@ def compared(norms: Norms, *, quick: bool) -> Comparison:
 
 
 def draw(norms: Norms, path: Path) -> Path:
-    """Draw one line a run, a panel a width; return the PNG file."""
-    figure, panels = canvas(9, 4.2, columns=len(LAYOUTS))
+    """Draw one line a run, a panel a width that has runs; return the PNG file."""
+    layouts = [layout for layout in LAYOUTS if any(one.layout == layout for one in norms)]
+    figure, panels = canvas(2 + 3.5 * max(1, len(layouts)), 4.2, columns=max(1, len(layouts)))
     stes = list(dict.fromkeys(("none", *lenet.STES)))
-    for axes, layout in zip(panels, LAYOUTS, strict=True):
+    for axes, layout in zip(panels, layouts, strict=False):
         for one, line in norms.items():
             if one.layout == layout:
                 first = one.seed == min(r.seed for r in norms if r.layout == layout)
