@@ -27,7 +27,7 @@ def buildable() -> list[str]:
 
 
 # What has no packed form, and the words of the message that says why.
-UNPACKABLE = {"resnet20": "branches and shortcuts", "cnn7": "normalize"}
+NOT_CHAINS = {"resnet20": "branches and shortcuts", "cnn7": "normalize"}
 
 
 def example(net: nn.Module) -> torch.Tensor:

@@ -22,8 +22,8 @@ from coarsegrad.optim import BAMSProd, Split, param_groups
 from coarsegrad.quantizers import Sign
 from nets import signs
 from subjects import (
+    NOT_CHAINS,
     PIXELS,
-    UNPACKABLE,
     Shortcut,
     Untraceable,
     X,
@@ -46,9 +46,9 @@ def test_models_have_no_findings_at_initialisation(name: str) -> None:
     shape = example(model).shape[1:]
     batch = torch.randint(-128, 128, (32, *shape)) / 128
     found = check(model, batch, BAMSProd(param_groups(model)))
-    if name in UNPACKABLE:
+    if name in NOT_CHAINS:
         assert [rule for rule, _ in rules(found)] == ["not-packable"]
-        assert UNPACKABLE[name] in str(found).replace("\n  ", " ")
+        assert NOT_CHAINS[name] in str(found).replace("\n  ", " ")
         return
     assert rules(found) == []
     assert found.not_applied == ()

@@ -25,7 +25,7 @@ from coarsegrad.quantizers import QuantReLU, precision
 from coarsegrad.runtime.native import build
 from coarsegrad.runtime.targets import native_module
 from nets import networks, randomise_norms, signs, weights
-from subjects import UNPACKABLE, Shortcut, TwoBits, Untraceable, buildable, example
+from subjects import NOT_CHAINS, Shortcut, TwoBits, Untraceable, buildable, example
 
 
 def check_sum(found: Summary, size: int) -> None:
@@ -35,7 +35,7 @@ def check_sum(found: Summary, size: int) -> None:
     assert found.rows[-1].name == "(header)"
 
 
-@pytest.mark.parametrize("name", [name for name in buildable() if name not in UNPACKABLE])
+@pytest.mark.parametrize("name", [name for name in buildable() if name not in NOT_CHAINS])
 @pytest.mark.parametrize("flipped", [False, True])
 def test_models_have_the_files_size_to_the_byte(name: str, flipped: bool, tmp_path: Path) -> None:
     net = getattr(models, name)()
@@ -48,14 +48,14 @@ def test_models_have_the_files_size_to_the_byte(name: str, flipped: bool, tmp_pa
     assert found.parameters.total == sum(p.numel() for p in net.parameters())
 
 
-@pytest.mark.parametrize("name", UNPACKABLE)
+@pytest.mark.parametrize("name", NOT_CHAINS)
 def test_models_that_do_not_pack_have_a_summary_that_says_why(name: str, tmp_path: Path) -> None:
     net = getattr(models, name)()
     x = example(net)
-    with pytest.raises(PackError, match=UNPACKABLE[name]):
+    with pytest.raises(PackError, match=NOT_CHAINS[name]):
         deploy.pack(net, x, tmp_path / "net.cgrad")
     found = summary(net, x)
-    assert UNPACKABLE[name] in (found.not_packable or "")
+    assert NOT_CHAINS[name] in (found.not_packable or "")
     assert found.parameters.total == sum(p.numel() for p in net.parameters())
 
 

@@ -67,7 +67,7 @@ def recipe_of(kind: str, seed: int, *, quick: bool) -> Recipe:
 
     changes: dict[str, Any] = {"seed": seed, **(_QUICK if quick else {})}
     if kind == "float":
-        changes |= {"twin": True, "ste": "clipped_identity"}
+        changes |= {"twin": True, "ste": None}
     return read_recipe(recipe_path("mnist_cnn7"), changes)
 
 
