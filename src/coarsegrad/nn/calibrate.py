@@ -42,8 +42,9 @@ def calibrate(
 
     >>> from coarsegrad.nn import Linear
     >>> net = nn.Sequential(Linear(8, 4, input_quantizer=QuantReLU(2)))
-    >>> {name: round(q.step.item(), 2) for name, q in calibrate(net, torch.rand(99, 8)).items()}
-    {'0': 0.33}
+    >>> x = torch.arange(800.0).reshape(100, 8) / 800
+    >>> {name: round(q.step.item(), 2) for name, q in calibrate(net, x).items()}
+    {'0': 0.25}
     """
     places = _places(model)
     if not places:

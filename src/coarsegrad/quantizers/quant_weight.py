@@ -45,7 +45,7 @@ class QuantWeight(torch.nn.Module):
             ``ste`` no coarse derivative (ArgumentError, a TypeError too).
 
     >>> QuantWeight(3, scale="tensor").split(torch.tensor([-2.0, -0.3, 0.1, 1.0]))
-    (tensor([-3., -0.,  0.,  2.]), tensor(0.6614))
+    (tensor([-3., -0.,  0.,  1.]), tensor(0.7348))
     """
 
     weights_only: bool = True

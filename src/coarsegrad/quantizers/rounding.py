@@ -44,9 +44,8 @@ def to_levels(u: Tensor, rounding: Rounding, top: int) -> Tensor:
     tensor([0., 0., 0., 1., 1., 2., 3.])
     """
     if rounding == "ceil":
-        levels = torch.sub(u, CEIL_TOLERANCE).ceil_().clamp_(0, top)
-    elif rounding == "round":
-        levels = torch.round(u).clamp_(0, top)
-    else:
-        levels = torch.round(u).clamp_(1, top).mul_(u > 0)
-    return levels
+        # Clamped first, so that no level is -0.
+        return torch.sub(u, CEIL_TOLERANCE).clamp_(0, top).ceil_()
+    if rounding == "round":
+        return torch.clamp(u, 0, top).round_()
+    return torch.round(u).clamp_(1, top).mul_(u > 0)

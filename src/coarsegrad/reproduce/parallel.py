@@ -6,8 +6,9 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from typing import Any, TypeVar
+
+from coarsegrad.reproduce.threads import one_thread
 
 T = TypeVar("T")
 Watch = Callable[..., None]
@@ -34,7 +35,7 @@ def together(calls: Sequence[Callable[[Watch], T]]) -> Iterator[tuple[int, T]]:
             raise StoppedError
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    with _one_thread_each(), ThreadPoolExecutor(cores) as pool:
+    with one_thread(), ThreadPoolExecutor(cores) as pool:
         futures = {pool.submit(call, watch): i for i, call in enumerate(calls)}
         try:
             for future in as_completed(futures):
@@ -42,15 +43,3 @@ def together(calls: Sequence[Callable[[Watch], T]]) -> Iterator[tuple[int, T]]:
         finally:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
