@@ -8,7 +8,15 @@ import torch
 from torch.nn import functional as F
 
 from coarsegrad.nn import Conv2d, Linear, binarize_latents_
-from coarsegrad.quantizers import Heaviside, Quantizer, Sign, Ternary, binary_sign
+from coarsegrad.quantizers import (
+    DoReFa,
+    Heaviside,
+    Quantizer,
+    QuantWeight,
+    Sign,
+    Ternary,
+    binary_sign,
+)
 from coarsegrad.ste import ClippedIdentity, Identity
 
 
@@ -265,3 +273,15 @@ def test_binarize_latents_refuses_other_levels_by_name(quantizer: Quantizer) -> 
     with pytest.raises(ValueError, match=r"levels \(-1, 1\), but 1 has (ternary|1-bit) weights"):
         binarize_latents_(net)
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
+@pytest.mark.parametrize("quantizer", [Sign(), Sign(scale="channel"), QuantWeight(4), DoReFa(2)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_one_channel_keeps_the_memory_layout(
+    quantizer: Quantizer, layout: torch.memory_format
+) -> None:
+    """torch tells the layouts of one-channel weights apart by the stride of that axis alone."""
+    layer = Conv2d(1, 6, 3, bias=False, weight_quantizer=quantizer).to(memory_format=layout)
+    y = layer(torch.rand(2, 1, 8, 8))
+    plain = F.conv2d(torch.rand(2, 1, 8, 8), layer.weight)
+    assert y.stride() == plain.stride()

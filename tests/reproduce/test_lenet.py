@@ -10,6 +10,7 @@ import pytest
 from coarsegrad.reproduce import Request, run
 from coarsegrad.reproduce.coarse_gradient import fig6, lenet, table2
 
+_SETTINGS = lenet._settings
 ROW = {"layout": "20-50-500", "precision": "W32A2", "ste": "relu", "seed": 0}
 
 
@@ -22,11 +23,9 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[lenet.Run]:
         found.append(one)
         paper = table2.PAPER[one.precision, one.ste] / 100
         settings = lenet._settings(one.recipe(quick=request.quick))
-        row = {**vars(one), **settings, "accuracy": paper + one.seed / 1e4, "seconds": 60.0}
-        norms = [
-            {**vars(one), "epoch": e, "weight_decay": 0.0, "norm": 10.0 + e} for e in range(12)
-        ]
-        return row, norms
+        key = one.key(quick=request.quick)
+        row = {**key, **settings, "accuracy": paper + one.seed / 1e4, "seconds": 60.0}
+        return row, [{**key, "epoch": e, "norm": 10.0 + e} for e in range(12)]
 
     monkeypatch.setattr(lenet, "_train", train)
     return found
@@ -50,12 +49,6 @@ def test_each_run_is_a_recipe_that_differs_in_what_its_row_says() -> None:
             assert (recipe.precision, recipe.ste) == (one.precision, one.ste)
 
 
-def test_the_chosen_rates_reach_their_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(lenet.CHOSEN, ("W32A2", "relu"), (0.25, 0.125))
-    recipe = lenet.Run(**ROW).recipe(quick=False)
-    assert (recipe.lr_real, recipe.weight_decay) == (0.25, 0.125)
-
-
 def test_finished_runs_are_skipped_and_shared(tmp_path: Path, trained: list[lenet.Run]) -> None:
     narrow = Request(tmp_path, only={"layout": ("6-16-120-84",)})
     table2.run(narrow)
@@ -72,8 +65,19 @@ def test_finished_runs_are_skipped_and_shared(tmp_path: Path, trained: list[lene
     assert len(trained) == 42
     assert report.verdicts == ("holds",) * 14 + ("differs",)  # 99.36 is below the ReLU's 99.38
     assert report.rows[0].ours == "20-50-500: 99.46 (99.45 to 99.47, 3 seeds)"
-    fig6.run(Request(tmp_path))
-    assert len(trained) == 42
+
+
+def test_the_figure_trains_without_weight_decay(tmp_path: Path, trained: list[lenet.Run]) -> None:
+    table2.run(Request(tmp_path, seeds=1))
+    assert len(trained) == 14
+    for _ in range(2):
+        (row,) = fig6.run(Request(tmp_path)).rows
+        assert len(trained) == 28
+        assert row.ours.startswith("it grew in 154 of 154 epochs")
+    assert {one.recipe(quick=False).weight_decay for one in trained[14:]} == {0.0}
+    assert all(one.recipe(quick=False).weight_decay for one in trained[:14])
+    scores = table2.scores(lenet.tables(Request(tmp_path))[0], Request(tmp_path))
+    assert {len(values) for values in scores.values()} == {1}
 
 
 def test_other_settings_are_another_run(
@@ -81,7 +85,7 @@ def test_other_settings_are_another_run(
 ) -> None:
     request = Request(tmp_path, only={key: (str(value),) for key, value in ROW.items()})
     table2.run(request)
-    monkeypatch.setitem(lenet.CHOSEN, ("W32A2", "relu"), (0.25, 0.125))
+    monkeypatch.setattr(lenet, "_settings", lambda recipe: {**_SETTINGS(recipe), "epochs": 99})
     assert table2.scores(lenet.tables(request)[0], request) == {}
     table2.run(request)
     assert len(trained) == 2

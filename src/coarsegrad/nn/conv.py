@@ -93,12 +93,24 @@ class Conv2d(LatentWeight, torch.nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output, shape (N, C_out, H', W')."""
         x, weight, scales = self._operands(x)
+        weight = self._laid_out(weight)
         if not self._bias_after_sum:
             return self._convolve(x, weight, self.bias)
         y = self._convolve(x, weight, None)
         for scale in scales:
             y = y * scale.to(y.dtype).reshape(-1, 1, 1)
         return y if self.bias is None else y + self.bias.to(y.dtype).reshape(-1, 1, 1)
+
+    def _laid_out(self, weight: Tensor) -> Tensor:
+        """Return the weight with the latent weight's strides.
+
+        Elementwise kernels forget the stride of an axis of size 1, by which torch tells a
+        one-channel channels_last weight from a contiguous one, and would leave channels_last.
+        """
+        if weight.shape[1] != 1 or weight.stride() == self.weight.stride():
+            return weight
+        rows, _, height, width = weight.shape
+        return weight.flatten(1).view(rows, height, width, 1).permute(0, 3, 1, 2)
 
     def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if self.pad_value == 0 or self.padding in (0, (0, 0), "valid"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, final
 
 import lightning
@@ -33,14 +32,10 @@ class WeightNorms(lightning.Callback):
     """Collect ``weight_norm`` of a Classifier's network: before the first epoch and after each.
 
     The list is part of a checkpoint, so that a resumed run has all epochs.
-
-    Args:
-        show: called after each epoch with its number and the norm.
     """
 
-    def __init__(self, show: Callable[[int, float], None] | None = None) -> None:
+    def __init__(self) -> None:
         self.norms: list[float] = []
-        self.show = show
 
     def state_dict(self) -> dict[str, Any]:
         """Return the norms so far."""
@@ -64,5 +59,3 @@ class WeightNorms(lightning.Callback):
         """Measure."""
         assert isinstance(pl_module, Classifier)
         self.norms.append(weight_norm(pl_module.net))
-        if self.show is not None:
-            self.show(len(self.norms) - 1, self.norms[-1])

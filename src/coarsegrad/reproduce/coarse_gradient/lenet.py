@@ -11,7 +11,7 @@ of it, copy their tables beside another's as ``lenet5-NAME.csv`` and ``lenet5_no
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, final
@@ -32,24 +32,21 @@ FILTERS: dict[str, tuple[str, ...] | None] = {
 }  # fmt: skip
 """Keys of ``Request.only``; a float network has the ste ``none``."""
 
-# lr_real and weight_decay by precision and ste, the best of six on held-out training images
-# (make tune-lenet); what is not here is the recipe's.
-CHOSEN: dict[tuple[str, str], tuple[float, float]] = {}
-
-_RUN = ("layout", "precision", "ste", "seed")
-_SETTINGS = ("epochs", "images", "lr_real", "weight_decay")
+_RUN = ("layout", "precision", "ste", "seed", "weight_decay")
+_SETTINGS = ("epochs", "images", "lr_real")
 _QUICK = {"epochs": 1, "limit": 2_000}
 
 
 @final
 @dataclass(frozen=True)
 class Run:
-    """One training, by the columns that are its key."""
+    """One training, by the columns that are its key; without a weight decay, the recipe's."""
 
     layout: str
     precision: str
     ste: str
     seed: int
+    decay: float | None = None
 
     def recipe(self, *, quick: bool) -> Recipe:
         """Return what it trains."""
@@ -62,23 +59,30 @@ class Run:
         else:
             path = recipe_path(f"mnist_lenet5_{self.precision.lower()}")
             changes["ste"] = self.ste
-        if (self.precision, self.ste) in CHOSEN:
-            rate, decay = CHOSEN[self.precision, self.ste]
-            changes |= {"lr_real": rate, "weight_decay": decay}
+        if self.decay is not None:
+            changes["weight_decay"] = self.decay
         return read_recipe(path, {**changes, **(_QUICK if quick else {})})
 
     def __str__(self) -> str:
-        return f"{self.layout} {self.precision} {self.ste} seed {self.seed}"
+        decay = "" if self.decay is None else f" weight decay {self.decay:g}"
+        return f"{self.layout} {self.precision} {self.ste} seed {self.seed}{decay}"
+
+    def key(self, *, quick: bool) -> dict[str, Any]:
+        """Return the columns by which the tables know it."""
+        return {
+            "layout": self.layout, "precision": self.precision, "ste": self.ste, "seed": self.seed,
+            "weight_decay": self.recipe(quick=quick).weight_decay,
+        }  # fmt: skip
 
 
-def runs(request: Request, seeds: int) -> list[Run]:
+def runs(request: Request, seeds: int, decay: float | None = None) -> list[Run]:
     """Return the runs that a request wants, float first, seed by seed."""
     every = [
-        Run(layout, precision, ste, seed)
+        Run(layout, precision, ste, seed, decay)
         for seed, layout, precision in product(range(seeds), LAYOUTS, PRECISIONS)
         for ste in (("none",) if precision == "float" else STES)
     ]
-    return [one for one in every if request.wants(**{key: getattr(one, key) for key in _RUN})]
+    return [one for one in every if request.wants(**{key: getattr(one, key) for key in FILTERS})]
 
 
 def tables(request: Request) -> tuple[Ledger, Ledger]:
@@ -89,7 +93,7 @@ def tables(request: Request) -> tuple[Ledger, Ledger]:
         Ledger(request.out / f"{mark}lenet5.csv", measured, _RUN),
         Ledger(
             request.out / f"{mark}lenet5_norms.csv",
-            (*_RUN, "epoch", "weight_decay", "norm"),
+            (*_RUN, "epoch", "norm"),
             (*_RUN, "epoch"),
         ),
     )
@@ -103,7 +107,7 @@ def finish(request: Request, wanted: Iterable[Run]) -> tuple[Ledger, Ledger]:
         TrainError: the loss became non-finite.
     """
     done, norms = tables(request)
-    left = [one for one in wanted if not is_done(done, one, quick=request.quick)]
+    left = [one for one in wanted if finished(done, one, quick=request.quick) is None]
     for number, one in enumerate(left, 1):
         request.show(f"  run {number} of {len(left)}: {one}")
         row, epochs = _train(request, one)
@@ -113,11 +117,18 @@ def finish(request: Request, wanted: Iterable[Run]) -> tuple[Ledger, Ledger]:
     return done, norms
 
 
-def is_done(done: Ledger, one: Run, *, quick: bool) -> bool:
-    """Return whether the table has this run with the settings of today."""
-    row = done.find(**{key: getattr(one, key) for key in _RUN})
+def finished(done: Ledger, one: Run, *, quick: bool) -> dict[str, str] | None:
+    """Return the table's row of this run, if there is one with the settings of today."""
+    row = done.find(**one.key(quick=quick))
     today = {key: str(value) for key, value in _settings(one.recipe(quick=quick)).items()}
-    return row is not None and all(row[key] == value for key, value in today.items())
+    if row is None or any(row[key] != value for key, value in today.items()):
+        return None
+    return row
+
+
+def run_of(row: Mapping[str, str], decay: float | None = None) -> Run:
+    """Return the run of a row of either table, with a weight decay that is not the recipe's."""
+    return Run(row["layout"], row["precision"], row["ste"], int(row["seed"]), decay)
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
@@ -125,7 +136,6 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
         "epochs": recipe.epochs,
         "images": recipe.limit or 60_000,
         "lr_real": recipe.lr_real,
-        "weight_decay": recipe.weight_decay,
     }
 
 
@@ -146,12 +156,11 @@ def _train(request: Request, one: Run) -> tuple[dict[str, Any], list[dict[str, A
             show=_epochs(request.show, recipe),
             callbacks=[watch],
         )
-    key = {name: getattr(one, name) for name in _RUN}
+    key = one.key(quick=request.quick)
     row = {**key, **_settings(recipe), "accuracy": round(result.accuracy, 6),
            "seconds": round(result.seconds, 1)}  # fmt: skip
     return row, [
-        {**key, "epoch": epoch, "weight_decay": recipe.weight_decay, "norm": round(norm, 6)}
-        for epoch, norm in enumerate(watch.norms)
+        {**key, "epoch": epoch, "norm": round(norm, 6)} for epoch, norm in enumerate(watch.norms)
     ]
 
 

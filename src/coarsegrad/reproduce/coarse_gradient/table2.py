@@ -58,8 +58,9 @@ def scores(done: Ledger, request: Request) -> Scores:
     """Return the accuracies of finished runs that ``only`` lets pass, of today's settings."""
     found: Scores = {}
     for row in done.rows:
-        one = lenet.Run(row["layout"], row["precision"], row["ste"], int(row["seed"]))
-        if request.wants(**vars(one)) and lenet.is_done(done, one, quick=request.quick):
+        one = lenet.run_of(row)
+        today = row == lenet.finished(done, one, quick=request.quick)
+        if request.wants(**vars(one)) and today:
             place = (one.layout, one.precision, one.ste)
             found.setdefault(place, []).append(100 * float(row["accuracy"]))
     return found
