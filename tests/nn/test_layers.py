@@ -285,3 +285,15 @@ def test_one_channel_keeps_the_memory_layout(
     y = layer(torch.rand(2, 1, 8, 8))
     plain = F.conv2d(torch.rand(2, 1, 8, 8), layer.weight)
     assert y.stride() == plain.stride()
+
+
+def test_few_channels_are_scaled_alike_in_both_layouts() -> None:
+    """In channels_last the scale is repeated along rows; the products are the same."""
+    torch.manual_seed(0)
+    layer = Conv2d(3, 6, 3, weight_quantizer=Sign(scale="channel"), input_quantizer=Sign())
+    x = torch.randn(2, 3, 7, 9)
+    plain = layer(x)
+    other = layer(x.contiguous(memory_format=torch.channels_last))
+    assert other.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(plain, other)
+    assert torch.equal(layer(x[0]), plain[0])

@@ -98,7 +98,7 @@ class Conv2d(LatentWeight, torch.nn.Conv2d):
             return self._convolve(x, weight, self.bias)
         y = self._convolve(x, weight, None)
         for scale in scales:
-            y = y * scale.to(y.dtype).reshape(-1, 1, 1)
+            y = y * _beside(y, scale.to(y.dtype))
         return y if self.bias is None else y + self.bias.to(y.dtype).reshape(-1, 1, 1)
 
     def _laid_out(self, weight: Tensor) -> Tensor:
@@ -125,3 +125,16 @@ class Conv2d(LatentWeight, torch.nn.Conv2d):
         if self.pad_value:
             text += f", pad_value={self.pad_value:+.0f}"
         return self._describe(text)
+
+
+def _beside(y: Tensor, scale: Tensor) -> Tensor:
+    """Return a scale, 0-d or one a channel, so that it multiplies y (N, C, H, W).
+
+    A few channels in channels_last make rows too short for vector instructions, 8 times as slow:
+    the scale is repeated along W there, for the same products.
+    """
+    channels = y.shape[-3]
+    few = scale.numel() > 1 and channels % 8 and y.dim() == 4 and y.stride(1) == 1
+    if not few:
+        return scale.reshape(-1, 1, 1)
+    return scale.repeat(y.shape[3]).view(1, 1, y.shape[3], channels).permute(0, 3, 1, 2)
