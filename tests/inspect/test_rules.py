@@ -27,7 +27,7 @@ from coarsegrad.quantizers import (
     QuantWeight,
     Sign,
 )
-from coarsegrad.ste import ClippedIdentity, ClippedReLU, Identity, ReverseExp, Sigmoid
+from coarsegrad.ste import ClippedIdentity, ClippedReLU, Identity, ReLU, ReverseExp, Sigmoid
 from nets import signs, weights
 from subjects import (
     PIXELS,
@@ -191,6 +191,11 @@ ROWS = [
      lambda: nn.Sequential(nn.Linear(16, 8), norm(8), signs(), nn.Linear(8, 8), norm(8),
                            dense(8, 4), norm(4)), None),
     ("float-layer", "all layers", lambda: nn.Sequential(nn.Linear(16, 4)), net, None),
+    ("activation-apart", "3",
+     lambda: nn.Sequential(dense(16, 8, input_quantizer=None), norm(8), QuantReLU(2),
+                           dense(8, 4, input_quantizer=None), norm(4)),
+     lambda: nn.Sequential(dense(16, 8, input_quantizer=None), norm(8), Heaviside(ste=ReLU()),
+                           dense(8, 4, input_quantizer=None), norm(4)), X),
     ("unpackable-padding", "0",
      lambda: images(first=conv(1, 4, input_quantizer=None, padding=1,
                                     padding_mode="reflect")),

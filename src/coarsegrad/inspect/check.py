@@ -29,6 +29,7 @@ OF_THE_GRAPH: tuple[Rule, ...] = (
     rules_order.misplaced_batch_norm,
     rules_order.idle_bias,
     rules_order.float_layer,
+    rules_order.activation_apart,
     rules_ends.binarized_output,
     rules_ends.unscaled_output,
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 
 from coarsegrad.inspect.findings import Finding
@@ -167,4 +168,27 @@ def float_layer(graph: Graph) -> Iterator[Finding]:
                 "middle of a quantized network",
                 "give it an input_quantizer and a weight_quantizer, if it was not meant so",
                 source,
+            )
+
+
+def activation_apart(graph: Graph) -> Iterator[Finding]:
+    """An activation with a step by itself, ahead of a quantized layer without input_quantizer.
+
+    Source: larq/compute-engine#745, quantized in training and floats when deployed.
+    """
+    for node in graph.nodes("layer"):
+        layer = graph.module(node)
+        if not is_quantized(layer) or getattr(layer, "input_quantizer", None) is not None:
+            continue
+        made = graph.origin(node.all_input_nodes[0])
+        quantizer = graph.module(made)
+        if isinstance(quantizer, Quantizer) and quantizer.split(torch.ones(2))[1] is not None:
+            yield Finding(
+                graph.name(node),
+                "activation-apart",
+                f"{graph.name(made)} multiplies its levels by a step before this layer sees them: "
+                "the sums are of floats, and packed the layer runs on floats",
+                f"give the layer that quantizer as its input_quantizer, and remove "
+                f"{graph.name(made)}: the step then multiplies the output",
+                "larq/compute-engine#745",
             )
