@@ -15,7 +15,9 @@ from coarsegrad.errors import RecipeError, nearest
 from coarsegrad.train import shapes
 
 DataName = Literal["mnist", "digits", "cifar10"]
-ModelName = Literal["small_cnn", "mlp", "lenet5", "vgg_small", "cnn7", "vgg11", "resnet20"]
+ModelName = Literal[
+    "small_cnn", "mlp", "lenet5", "binarized_lenet5", "vgg_small", "cnn7", "vgg11", "resnet20",
+]  # fmt: skip
 SteName = Literal[
     "identity", "clipped_identity", "triangle", "swish_sign", "relu", "clipped_relu", "sigmoid",
     "reverse_exp", "log_tailed",
@@ -51,6 +53,8 @@ class Recipe:
         layout: widths of ``lenet5``; None is 6-16-120-84.
         float_ends: of models that take it, ``lenet5`` and ``vgg_small``: float weights in the first
             layer and the last; None is the model's own.
+        norm: of ``binarized_lenet5``, whether batch norm stands before its activations; None is
+            the model's own.
         twin: train the model's float twin instead, with ``optimizer_real`` and ``lr_real``;
             options of binary networks are refused then.
         ste: coarse derivative of the activations; None is the model's own, hard tanh for signs and
@@ -100,6 +104,7 @@ class Recipe:
     precision: _Precision | None = None
     layout: Layout | None = None
     float_ends: bool | None = None
+    norm: bool | None = None
     twin: bool = False
     ste: SteName | None = None
     epochs: _Count = 6
