@@ -181,7 +181,7 @@ def activation_apart(graph: Graph) -> Iterator[Finding]:
         if not is_quantized(layer) or getattr(layer, "input_quantizer", None) is not None:
             continue
         made = graph.origin(node.all_input_nodes[0])
-        quantizer = graph.module(made)
+        quantizer: object = graph.module(made)
         if isinstance(quantizer, Quantizer) and quantizer.split(torch.ones(2))[1] is not None:
             yield Finding(
                 graph.name(node),
