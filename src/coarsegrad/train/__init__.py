@@ -8,14 +8,17 @@ from coarsegrad.train.ema import LatentEMA, averaged
 from coarsegrad.train.recipe import Recipe, read_recipe, recipe_path
 from coarsegrad.train.run import Result, load_run, train
 from coarsegrad.train.shapes import input_shape
+from coarsegrad.train.sparse import MeasureSparse, at_twin
 
 __all__ = [
     "AverageLatents",
     "Classifier",
     "LatentEMA",
     "LogDiagnostics",
+    "MeasureSparse",
     "Recipe",
     "Result",
+    "at_twin",
     "averaged",
     "cosface",
     "input_shape",

@@ -103,7 +103,7 @@ class MetricsTable(lightning.Callback):
         assert isinstance(pl_module, Classifier)
         row: Row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
         row |= {key: float(value) for key, value in pl_module.finish_epoch().items()}
-        for key in ("validation_accuracy", "averaged_accuracy"):
+        for key in ("validation_accuracy", "averaged_accuracy", "sparse_accuracy", "sparsity"):
             if key in trainer.callback_metrics:
                 row[key] = float(trainer.callback_metrics[key])
         self.rows.append(row)

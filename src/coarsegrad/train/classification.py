@@ -102,7 +102,7 @@ class Classifier(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return the recipe's two rules as one optimizer, and the schedule, stepped per batch."""
-        optimizer = build_optimizer(self.net, self.recipe)
+        optimizer = build_optimizer(self.net, self.recipe, self.steps // self.recipe.epochs)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 

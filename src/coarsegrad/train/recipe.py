@@ -85,9 +85,14 @@ class Recipe:
         validation: training images held out, the last ones; the run is then measured on them and
             never sees the test images. 0 trains on all and measures on the test images, once.
         evaluations: times in an epoch that held-out images are looked at.
+        start: a run folder, or None: the weights that it ended with are the initial ones; the
+            model must be the same.
+        rvs: options of ``optim.RVS``, which then splits the variables of both rules; ``warmup`` and
+            ``every`` count epochs here. Every evaluation measures the sparse twin u too, with batch
+            norm's statistics estimated anew. Without options, nothing is split.
         average: decay of an EMA of the latent weights; every evaluation then measures the signs of
             the EMA too, with batch norm's statistics estimated anew. None keeps no EMA.
-        average_images: training images for these statistics, without augmentation.
+        average_images: training images for such statistics, without augmentation.
         diagnostics: log what each tenth step did to the latent weights, per layer and in total.
         limit: train on the first so many images only; None is all.
         checkpoint_every: steps between two checkpoints.
@@ -128,6 +133,8 @@ class Recipe:
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     validation: Annotated[int, Field(ge=0)] = 0
     evaluations: _Count = 1
+    start: str | None = None
+    rvs: dict[str, float | int | bool | str | None] = Field(default_factory=dict)
     average: Annotated[float, Field(gt=0, lt=1)] | None = None
     average_images: Annotated[int, Field(ge=2)] = 2000
     diagnostics: bool = False

@@ -19,15 +19,18 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
 from coarsegrad.data import Batches
-from coarsegrad.errors import TrainError
+from coarsegrad.errors import RecipeError, TrainError
 from coarsegrad.files import replacing
+from coarsegrad.optim import RVS
 from coarsegrad.train import ema
 from coarsegrad.train.averaging import AverageLatents
 from coarsegrad.train.build import Task, build_model, build_task
 from coarsegrad.train.callbacks import AtomicCheckpoints, MetricsTable, Row, SaveLast
 from coarsegrad.train.classification import Classifier
 from coarsegrad.train.diagnosing import LogDiagnostics
+from coarsegrad.train.optimizers import build_optimizer
 from coarsegrad.train.recipe import Recipe, read_recipe
+from coarsegrad.train.sparse import MeasureSparse, at_twin
 
 _EVALUATION_BATCH = 500
 
@@ -39,6 +42,8 @@ class Result:
     Attributes:
         accuracy: share of right answers, 0 to 1, at the latent weights as they ended.
         averaged_accuracy: the same at their averages; None if the recipe keeps none.
+        sparse_accuracy: the same at the sparse twin u; None without variable splitting.
+        sparsity: share of zeros in u, among the weights that are pruned.
         images: how many images it was measured on.
         measured_on: ``"test"`` or ``"validation"``.
         data: the data set's label.
@@ -51,6 +56,8 @@ class Result:
     data: str
     seconds: float
     averaged_accuracy: float | None = None
+    sparse_accuracy: float | None = None
+    sparsity: float | None = None
 
 
 def train(
@@ -79,6 +86,7 @@ def train(
         TrainError: the folder holds a run and ``resume`` is not set, or no checkpoint and it is,
             or another recipe's; or the loss became non-finite.
         DataError: the data set is missing or damaged.
+        RecipeError: ``start`` is a run of another model.
     """
     folder = Path(folder)
     checkpoint = folder / "last.ckpt"
@@ -94,7 +102,7 @@ def train(
         augment=recipe.augment,
     )
     steps = recipe.epochs * len(loader)
-    module = Classifier(build_model(recipe), recipe, task.train.classes, steps)
+    module = Classifier(_initial(recipe), recipe, task.train.classes, steps)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "recipe.yaml") as temporary:
         temporary.write_text(recipe.to_yaml(), encoding="utf-8")
@@ -117,6 +125,8 @@ def train(
         data=task.train.name,
         seconds=time.monotonic() - start,
         averaged_accuracy=found.get("averaged_accuracy"),
+        sparse_accuracy=found.get("sparse_accuracy"),
+        sparsity=found.get("sparsity"),
     )
 
 
@@ -152,6 +162,8 @@ def _measuring(recipe: Recipe, task: Task) -> list[lightning.Callback]:
     found: list[lightning.Callback] = []
     if recipe.average is not None:
         found.append(AverageLatents(recipe.average, _statistics(recipe, task)))
+    if recipe.rvs:
+        found.append(MeasureSparse(_statistics(recipe, task)))
     if recipe.diagnostics:
         found.append(LogDiagnostics())
     return found
@@ -161,18 +173,36 @@ def _statistics(recipe: Recipe, task: Task) -> Callable[[], Iterator[Tensor]]:
     return partial(ema.statistics_batches, task.train, recipe.average_images, recipe.seed)
 
 
-def load_run(folder: str | Path, *, averaged: bool = False) -> tuple[Recipe, nn.Module]:
+def _initial(recipe: Recipe) -> nn.Module:
+    net = build_model(recipe)
+    if recipe.start is not None:
+        before, trained = load_run(recipe.start)
+        try:
+            net.load_state_dict(trained.state_dict())
+        except RuntimeError:
+            raise RecipeError(
+                f"start: {recipe.start} is a run of {before.model} with other weights than those "
+                f"of model: {recipe.model} as the recipe builds it; start from a run of the same "
+                "model and options"
+            ) from None
+    return net
+
+
+def load_run(
+    folder: str | Path, *, averaged: bool = False, sparse: bool = False
+) -> tuple[Recipe, nn.Module]:
     """Return a run's recipe and its trained model, in evaluation mode.
 
     Args:
         folder: the run folder.
         averaged: the model at its averaged latents, as the run measured it; batch norm's
             statistics are estimated anew, which takes the training images.
+        sparse: the model at its sparse twin u, likewise.
 
     Raises:
-        TrainError: the folder holds no run, or a run without a checkpoint or without averages.
+        TrainError: the folder holds no run, or a run without a checkpoint, averages or twin.
         RecipeError: its recipe.yaml is damaged.
-        DataError: ``averaged``, and the data set is missing or damaged.
+        DataError: ``averaged`` or ``sparse``, and the data set is missing or damaged.
     """
     folder = Path(folder)
     recipe_file, checkpoint = folder / "recipe.yaml", folder / "last.ckpt"
@@ -188,6 +218,11 @@ def load_run(folder: str | Path, *, averaged: bool = False) -> tuple[Recipe, nn.
             f"{folder} keeps no averages of its latent weights, for its recipe has no average; "
             "train with average: 0.99 or the like, or take the model as it ended"
         )
+    if sparse and not recipe.rvs:
+        raise TrainError(
+            f"{folder} has no sparse twin, for its recipe has no rvs; train with rvs: {{lam: "
+            "1e-3, beta: 1.0}} or the like, or take the model as it ended"
+        )
     net = build_model(recipe)
     prefix = "net."
     try:
@@ -197,6 +232,9 @@ def load_run(folder: str | Path, *, averaged: bool = False) -> tuple[Recipe, nn.
             {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
         )
         values = saved["callbacks"][AverageLatents.__qualname__]["values"] if averaged else {}
+        if sparse:
+            splitting = build_optimizer(net, recipe)
+            splitting.load_state_dict(saved["optimizer_states"][0])
     except (OSError, MemoryError):
         raise
     except Exception as error:
@@ -207,6 +245,9 @@ def load_run(folder: str | Path, *, averaged: bool = False) -> tuple[Recipe, nn.
         ) from None
     if averaged:
         net = ema.averaged(net, values, _statistics(recipe, build_task(recipe))())
+    if sparse:
+        assert isinstance(splitting, RVS)
+        net = at_twin(net, splitting, _statistics(recipe, build_task(recipe))())
     return recipe, net.eval()
 
 
