@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, final
 
@@ -82,7 +83,7 @@ def _split(optimizer: Optimizer, recipe: Recipe, epoch: int) -> Optimizer:
     options: dict[str, Any] = dict(recipe.rvs)
     for key in ("warmup", "every"):
         if isinstance(options.get(key), (int, float)):
-            options[key] = round(options[key] * epoch)
+            options[key] = math.ceil(options[key] * epoch)
     try:
         return optim.RVS(optimizer, **options)
     except (TypeError, ValueError) as error:
