@@ -33,7 +33,7 @@ SPLITTINGS = {
 METHODS = ("base", "no norm", "dense", *SPLITTINGS, "magnitude")
 """``dense`` trains the base on, ``magnitude`` prunes it gradually: the two controls."""
 
-MAGNITUDE = {"sparsity": 0.85, "until": 0.5}
+MAGNITUDE: dict[str, Any] = {"sparsity": 0.85, "until": 0.5}
 """The share that gradual magnitude pruning zeros, and the part of the epochs in which it does."""
 
 SEEDS = 3
