@@ -51,7 +51,7 @@ tune-cifar: $(INSTALLED)  ## choose the rates of vgg_small and its float twin; 1
 tune-lenet: $(INSTALLED)  ## choose the rates of LeNet-5 on quantized activations; 16 runs, resumable
 	$(RUN)/python benchmarks/tune_lenet.py
 
-tune-rvscgd: $(INSTALLED)  ## choose how LeNet-5 with binarized ReLUs is pruned; 17 runs, resumable
+tune-rvscgd: $(INSTALLED)  ## choose how LeNet-5 with binarized ReLUs is pruned; 25 runs, resumable
 	$(RUN)/python benchmarks/tune_rvscgd.py
 
 lenet-w1a2: $(INSTALLED)  ## LeNet-5 with 1-bit weights, 2-bit activations, packed; 6 runs, resumable
