@@ -2,9 +2,9 @@
 
 Six trials for each way of pruning, the last two of them chosen after the first four: 4 epochs from
 one base on, measured on the last 10,000 training images, which the base has not seen either; the
-test images are not touched. The best is the most accurate of those with at least 80 % of all weights
-at 0. One thread, some 25 minutes of a quiet core. Finished trials are kept, so the command resumes
-where it was stopped.
+test images are not touched. The best is the most accurate of those with at least 80 % of all
+weights at 0. One thread, some 25 minutes of a quiet core. Finished trials are kept, so the command
+resumes where it was stopped.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from coarsegrad.train import read_recipe, recipe_path, train
 from coarsegrad.train.build import build_task
 
 EPOCHS, HELD_OUT, SPARSE = 4, 10_000, 0.8
-# l0 zeroes up to sqrt(2 lam / beta), 0.05 or 0.06 here; l1 up to lam / beta, 0.03 to 0.05; transformed
-# l1 with a = 1 up to 2 lam / beta, 0.04 to 0.06.
+# l0 zeroes up to sqrt(2 lam / beta), 0.05 or 0.06 here; l1 up to lam / beta, 0.03 to 0.05;
+# transformed l1 with a = 1 up to 2 lam / beta, 0.04 to 0.06.
 TRIALS: dict[str, list[dict[str, float]]] = {
     "l0": [
         {"lam": 0.00125, "beta": 1.0}, {"lam": 0.00375, "beta": 3.0},
