@@ -62,7 +62,7 @@ def test_the_second_call_is_not_traced(case: Case) -> None:
 
 @pytest.mark.parametrize("name", COMPOSITES)
 def test_composites_keep_their_state(name: str) -> None:
-    """Lookahead counts in Python, RVS adds state after a step: their second call is traced again."""
+    """Lookahead counts in Python, RVS adds state after a step: their second call is traced."""
     compiled, eager = (COMPOSITES[name](net()) for _ in range(2))
     graphs = traced_calls(compiled, eager, 6, "eager")
     assert graphs[0] > 0
