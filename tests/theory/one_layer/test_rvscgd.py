@@ -116,7 +116,9 @@ def test_a_hundred_thousand_iterations_of_twenty_seeds_take_seconds() -> None:
 
 def test_a_run_that_diverges_is_named() -> None:
     star = sparse_teachers(4, 1)[:1]
-    with pytest.raises(DivergenceError, match="diverged at iteration 10: .*take an eta below 1e-05"):
+    with pytest.raises(
+        DivergenceError, match="diverged at iteration 10: .*take an eta below 1e-05"
+    ):
         rvscgd(OneLayer(star), Splitting(), star * torch.nan, 10)
 
 
