@@ -81,8 +81,8 @@ def test_ends_where_theorem_1_says(splitting: Splitting) -> None:
     found = limit(net, splitting, run.w)
     assert float(found.identity.abs().max()) < 1e-9
     assert float(found.residual.max()) < 1e-10
-    assert bool(((found.c > 0) & (found.c <= 1)).all())
-    assert bool((found.distance <= found.bound).all())
+    assert bool(((found.c > 0) & (found.c <= 1 + 1e-12)).all())
+    assert bool((found.distance <= found.bound + 1e-12).all())
     assert float(angle(run.w, net.star).max()) < 0.2
 
 
@@ -117,7 +117,7 @@ def test_a_hundred_thousand_iterations_of_twenty_seeds_take_seconds() -> None:
 def test_a_run_that_diverges_is_named() -> None:
     star = sparse_teachers(4, 1)[:1]
     with pytest.raises(
-        DivergenceError, match="diverged at iteration 10: .*take an eta below 1e-05"
+        DivergenceError, match=r"diverged at iteration 10: .*take an eta below 1e-05"
     ):
         rvscgd(OneLayer(star), Splitting(), star * torch.nan, 10)
 

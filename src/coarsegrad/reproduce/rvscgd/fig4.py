@@ -37,7 +37,7 @@ def run(request: Request) -> Report:
     rows = (_quickly(found, net, splitting.eta), _monotone(found, most))
     notes = (
         "l0, k = 20, d = 50, beta = 4e-3, lambda = 1e-4, eta = 1e-5 as in the paper, which does "
-        "not give w*: here 10 entries U(0.5, 1.5) with random signs; w^0 random; expected gradient.",
+        "not give w*: here 10 entries U(0.5, 1.5) of random signs; w^0 random; expected gradient.",
     )
     return Report("Fig. 4: RVSCGD with l0", rows, (record.path, picture), notes)
 

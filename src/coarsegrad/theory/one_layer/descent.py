@@ -108,7 +108,7 @@ def limit(net: OneLayer, splitting: Splitting, w: Tensor) -> Limit:
     .. math:: w^* = C w + \tfrac{\beta}{A} (w - \mathrm{prox}(w)), \qquad
               |w - w^*| \le \tfrac{2 \beta}{A} \sin\gamma
 
-    >>> net = OneLayer(direction(torch.tensor([3.0, 2.0, 0.0], dtype=torch.float64)))
+    >>> net = OneLayer(torch.tensor([0.6, 0.8, 0.0], dtype=torch.float64))
     >>> splitting = Splitting("l1", lam=0.02, beta=0.4)
     >>> found = limit(net, splitting, net.star)
     >>> bool(found.residual > 1e-4)
