@@ -75,7 +75,7 @@ def _quickly(found: Run, net: OneLayer, eta: float) -> Comparison:
                 times.append(at)
         if times:
             told.append(f"theta < {level:g} after {min(times) // 1000} to {max(times) // 1000}k")
-    ours = f"{', '.join(told)} iterations; a law of small steps says so within {worst:.1%}"
+    ours = f"{', '.join(told)} iterations; a law of small steps is {worst:.1%} off at most"
     return Comparison("RVSCGD converges quickly", ours, "holds after repair", "Section 6, Fig. 4")
 
 

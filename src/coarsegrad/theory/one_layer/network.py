@@ -103,7 +103,8 @@ class OneLayer:
         unit = direction(w)
         across = self.star - (unit * self.star).sum(-1, keepdim=True) * unit
         scale = self.k / (2 * math.pi) / torch.linalg.vector_norm(w, dim=-1, keepdim=True)
-        return -scale * direction(across)
+        slope: Tensor = -scale * direction(across)
+        return slope
 
     def coarse_gradient(self, w: Tensor) -> Tensor:
         r"""Return the expected coarse gradient, (..., d), for any w that is not 0 (Lemma 2).
