@@ -21,6 +21,8 @@ from coarsegrad.theory.one_layer.network import OneLayer, direction
 
 Array = NDArray[np.float64]
 Penalty = Literal["l0", "l1", "transformed_l1"]
+"""P of the objective (4): how sparsity is paid for."""
+
 CHECKED = 5000
 """Iterations between two looks for numbers that are not finite."""
 
