@@ -33,14 +33,14 @@ def run(request: Request) -> Report:
             record.add(*rows)
             request.show(f"  theta = {rows[0]['theta']}: done")
         record.rows.sort(key=lambda row: (row["quantity"], row["theta"], row["entry"]))
-    rows = [_compared(found, quantity) for quantity in QUANTITIES]
+    compared = [_compared(found, quantity) for quantity in QUANTITIES]
     picture = _draw(found, request.out / "moments.png")
     notes = (
         f"{patches:,} patches of dimension {D} at each of theta = 0.3, 1.1, 2.6; k = 20. The slope "
         "c of (8) is missing from the paper's text: sqrt(2/pi) is what its section 5.1 needs.",
     )
     title = "Section 3: population loss, coarse and true gradient beside Monte Carlo"
-    return Report(title, (*rows, _lemma3()), (record.path, picture), notes)
+    return Report(title, (*compared, _lemma3()), (record.path, picture), notes)
 
 
 def _measure(place: tuple[float, float], patches: int, watch: Watch) -> list[dict[str, Any]]:
@@ -66,7 +66,7 @@ def _measure(place: tuple[float, float], patches: int, watch: Watch) -> list[dic
 
 
 def _deviation(row: dict[str, Any]) -> float:
-    return abs(row["monte_carlo"] - row["closed"]) / float(row["standard_error"])
+    return float(abs(row["monte_carlo"] - row["closed"]) / row["standard_error"])
 
 
 def _compared(found: list[dict[str, Any]], quantity: str) -> Comparison:

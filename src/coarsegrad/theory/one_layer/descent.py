@@ -27,7 +27,8 @@ def lipschitz_ratio(net: OneLayer, w1: Tensor, w2: Tensor, *, coarse: bool) -> T
     [3, 3183]
     """
     field = net.coarse_gradient if coarse else net.gradient
-    return (field(w1) - field(w2)).norm(dim=-1) / (w1 - w2).norm(dim=-1)
+    ratio: Tensor = (field(w1) - field(w2)).norm(dim=-1) / (w1 - w2).norm(dim=-1)
+    return ratio
 
 
 def lemma4_slack(net: OneLayer, w1: Tensor, w2: Tensor) -> Tensor:
@@ -54,7 +55,8 @@ def angle_margin(net: OneLayer, splitting: Splitting, w: Tensor, u: Tensor) -> T
     pull = splitting.beta * (u - (u * w).sum(-1, keepdim=True) * w).norm(dim=-1)
     # sin theta = 2 sin(theta/2) cos(theta/2), without a difference of near numbers.
     sine = (w - net.star).norm(dim=-1) * (w + net.star).norm(dim=-1) / 2
-    return net.strength * sine - pull
+    margin: Tensor = net.strength * sine - pull
+    return margin
 
 
 class Lemma6(NamedTuple):
