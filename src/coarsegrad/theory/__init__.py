@@ -3,8 +3,12 @@
 A leaf: of the other rooms only ``reproduce`` and ``cli`` import it.
 """
 
-from coarsegrad.theory import two_layer
+from coarsegrad.theory import one_layer, two_layer
+from coarsegrad.theory.one_layer import *  # noqa: F403
 from coarsegrad.theory.perceptron import perceptron_loss, perceptron_step
 from coarsegrad.theory.two_layer import *  # noqa: F403
 
-__all__ = ["perceptron_loss", "perceptron_step", "two_layer", *two_layer.__all__]
+__all__ = [
+    "one_layer", *one_layer.__all__,
+    "perceptron_loss", "perceptron_step", "two_layer", *two_layer.__all__,
+]  # fmt: skip

@@ -1,7 +1,7 @@
 """Convergence of a relaxed variable splitting coarse gradient descent method.
 
-T. Dinh, J. Xin 2020, Front. Appl. Math. Stat. 6:13.
+T. Dinh, J. Xin 2020, Frontiers in Applied Mathematics and Statistics 6:13.
 """
 
-ITEMS = ("table1",)
+ITEMS = ("moments", "descent", "limit", "support", "fig4", "table1")
 """The items, in the paper's order; each is a module of this folder."""
