@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -131,11 +131,9 @@ class _Field:
         self.parameters = [own[name].requires_grad_(True) for name in names]
         self.devices = sorted({p.device.index for p in self.parameters if p.device.type == "cuda"})
 
-    def cast(self, tensors: Sequence[Tensor] | object) -> Tensors:
-        return [
-            t.detach().to(p)  # dtype and device
-            for t, p in zip(tensors, self.parameters, strict=True)  # type: ignore[call-overload]
-        ]
+    def cast(self, tensors: Iterable[Tensor]) -> Tensors:
+        """Return them with the dtype and on the device of the copy's parameters."""
+        return [t.detach().to(p) for t, p in zip(tensors, self.parameters, strict=True)]
 
     def at(self, x: Tensors, hessian: int = 0) -> tuple[float, Tensors, float | None]:
         """Return the loss, its gradient, and the Hessian's norm if it is asked for."""

@@ -64,7 +64,7 @@ def follow(
         optimizer.step()
         if step % every == 0:
             after = {name: p.detach() for name, p in net.named_parameters()}
-            found = local_smoothness(net, loss, before, after, hessian=10)
+            found = local_smoothness(net, loss, before, after, hessian=5)
             yield {
                 "setting": str(training), "step": step, "loss": found.loss,
                 "gradient": found.gradient, "smoothness": found.smoothness,
