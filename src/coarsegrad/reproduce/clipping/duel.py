@@ -73,9 +73,9 @@ def compared(found: list[Count]) -> tuple[Comparison, ...]:
         ),
         Comparison(
             "the bounds (9), (12) and (13)",
-            f"{sum(c.within for c in found)} of {len(found)} runs within; (13) is "
-            f"{(last.iterations or 0) / (last.lower or 1):.3f} times undercut at M = {last.m:g}, "
-            f"(9) and (12) are {min(slack):.1f} times met or more",
+            f"{sum(c.within for c in found)} of {len(found)} runs within; at M = {last.m:g} "
+            f"{(last.iterations or 0) / (last.lower or 1):.3f} times (13); (9) and (12) are "
+            f"{min(slack):.1f} times the count or more",
             within, "Eq. 9, 12, 13",
         ),
     )  # fmt: skip
