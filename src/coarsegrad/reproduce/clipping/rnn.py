@@ -49,7 +49,7 @@ def follow(
     inputs = F.one_hot(data[:, :-1], SYMBOLS).double()
 
     def loss(model: nn.Module) -> Tensor:
-        logits = model[1](model[0](inputs)[0])  # type: ignore[index, operator]
+        logits = model[1](model[0](inputs)[0])  # type: ignore[index]
         return F.cross_entropy(logits.flatten(0, 1), data[:, 1:].flatten())
 
     optimizer: torch.optim.Optimizer = (
@@ -59,7 +59,7 @@ def follow(
     )
     for step in range(steps):
         optimizer.zero_grad()
-        loss(net).backward()  # type: ignore[no-untyped-call]
+        loss(net).backward()
         before = {name: p.detach().clone() for name, p in net.named_parameters()}
         optimizer.step()
         if step % every == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,7 +78,7 @@ def draw(found: list[Count], path: Path) -> Path:
     for axes, name in zip(panels, names, strict=True):
         for k, method in enumerate(METHODS):
             of = [c for c in found if (c.function, c.method) == (name, method)]
-            axes.plot([c.m for c in of], [c.iterations for c in of], styles[k], color=COLOURS[k],
+            axes.plot([c.m for c in of], [c.iterations or math.nan for c in of], styles[k], color=COLOURS[k],
                       markersize=5, linewidth=1.4, label=method)  # fmt: skip
         axes.set(xscale="log", yscale="log", xlabel="M", ylabel="iterations")
         axes.set_title(f"{name} + y^2/2")

@@ -233,7 +233,7 @@ def growth_exponent(counts: Sequence[Count]) -> float:
             f"growth_exponent needs runs that ended, at two different M, got {len(done)} ended of "
             f"{len(counts)} at {len({x for x, _ in done})} different M"
         )
-    x, y = (sum(values) / len(done) for values in zip(*done, strict=True))
+    x, y = sum(a for a, _ in done) / len(done), sum(b for _, b in done) / len(done)
     return sum((a - x) * (b - y) for a, b in done) / sum((a - x) ** 2 for a, _ in done)
 
 
