@@ -132,8 +132,9 @@ def draw(found: list[Count], path: Path) -> Path:
     )  # fmt: skip
     for function, method, style, colour, label in shown:
         of = [c for c in found if (c.function, c.method) == (function, method)]
-        axes.plot([c.m for c in of], [c.iterations or math.nan for c in of], style, color=COLOURS[colour],
-                  markersize=5, linewidth=1.4, label=label)  # fmt: skip
+        counts = [c.iterations or math.nan for c in of]
+        axes.plot([c.m for c in of], counts, style, color=COLOURS[colour], markersize=5,
+                  linewidth=1.4, label=label)  # fmt: skip
     for method, bound, colour, label in (
         ("gd", "lower", 1, "bound (13), from below"), ("clipped", "upper", 0, "bound (9)"),
     ):  # fmt: skip

@@ -78,8 +78,9 @@ def draw(found: list[Count], path: Path) -> Path:
     for axes, name in zip(panels, names, strict=True):
         for k, method in enumerate(METHODS):
             of = [c for c in found if (c.function, c.method) == (name, method)]
-            axes.plot([c.m for c in of], [c.iterations or math.nan for c in of], styles[k], color=COLOURS[k],
-                      markersize=5, linewidth=1.4, label=method)  # fmt: skip
+            counts = [c.iterations or math.nan for c in of]
+            axes.plot([c.m for c in of], counts, styles[k], color=COLOURS[k], markersize=5,
+                      linewidth=1.4, label=method)  # fmt: skip
         axes.set(xscale="log", yscale="log", xlabel="M", ylabel="iterations")
         axes.set_title(f"{name} + y^2/2")
     panels[-1].legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=9)
