@@ -48,10 +48,14 @@ def check(m: float) -> dict[tuple[str, str], Count]:
 def check_growth(ms: tuple[float, ...]) -> None:
     """Like M / log M, to the last percent, and clipped not at all."""
     found = [check(m) for m in ms]
-    scaled = [c["flat", "gd"].iterations * (math.log(m) + 1) / m for c, m in zip(found, ms)]  # type: ignore[operator] # noqa: B905
+    scaled = [
+        c["flat", "gd"].iterations * (math.log(m) + 1) / m for c, m in zip(found, ms, strict=True)
+    ]  # type: ignore[operator]
     assert max(scaled) / min(scaled) < 1.01
     assert len({c["flat", "clipped"].iterations for c in found}) == 1
-    logarithm = [c["steep", "clipped"].iterations - 10 * math.log(m) for c, m in zip(found, ms)]  # type: ignore[operator] # noqa: B905
+    logarithm = [
+        c["steep", "clipped"].iterations - 10 * math.log(m) for c, m in zip(found, ms, strict=True)
+    ]  # type: ignore[operator]
     assert max(logarithm) - min(logarithm) < 2, "one more a tenth of log M: steps of 1/10"
 
 
