@@ -124,7 +124,7 @@ class Plane:
     >>> from coarsegrad.theory.smoothness import hyperbolic
     >>> plane = Plane(hyperbolic(), 10.0)
     >>> [round(x, 4) for x in plane.start], plane.constants
-    ([2.9389, 1.0], Constants(l0=1.0, l1=1.0))
+    ([2.9469, 1.0], Constants(l0=1.0, l1=1.0))
     """
 
     curve: Curve

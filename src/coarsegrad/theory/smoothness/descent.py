@@ -88,7 +88,7 @@ def descend(
 
     >>> from coarsegrad.theory.smoothness import hyperbolic
     >>> descend([hyperbolic()], [3.0], fixed_rate(0.1), eps=0.01, most=100).iterations
-    52
+    49
     """
     if len(start) != len(curves) or not curves:
         raise ValueError(

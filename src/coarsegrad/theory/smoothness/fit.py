@@ -119,7 +119,7 @@ def smoothness_along(
         ValueError: not one coordinate for each curve, no points, or a step of 0.
 
     >>> from coarsegrad.theory.smoothness import bowl
-    >>> smoothness_along([bowl(), bowl()], [1.0, 2.0], [0.5, 2.0])
+    >>> round(smoothness_along([bowl(), bowl()], [1.0, 2.0], [0.5, 2.0]), 12)
     1.0
     """
     if not len(curves) == len(before) == len(after):
