@@ -120,7 +120,7 @@ def compared(name: str, rows: list[dict[str, Any]]) -> Comparison:
 
 def draw(found: Rows, path: Path) -> Path:
     """Draw a panel a training, the colour the iteration, with both fits."""
-    columns = min(3, len(found))
+    columns = 2 if len(found) == 4 else min(3, len(found))
     rows = math.ceil(len(found) / columns)
     figure, panels = canvas(3.3 * columns, 0.3 + 3 * rows, columns, rows)
     for axes, (name, of) in zip(panels, found.items(), strict=False):
@@ -135,6 +135,8 @@ def draw(found: Rows, path: Path) -> Path:
 
 def scatter(axes: Any, rows: list[dict[str, Any]]) -> None:
     """Draw the points of one training, late ones bright, and the fits."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     from coarsegrad.theory import envelope, least_squares
 
     norms, smoothness = points(rows)
@@ -150,4 +152,9 @@ def scatter(axes: Any, rows: list[dict[str, Any]]) -> None:
     low = min(s for s in smoothness if s > 0)
     axes.set(xscale="log", yscale="log", xlabel="norm of the gradient",
              ylim=(low / 1.5, 2 * max(smoothness)))  # fmt: skip
+    for axis, values in ((axes.xaxis, norms), (axes.yaxis, smoothness)):
+        wide = max(values) > 30 * min(v for v in values if v > 0)
+        axis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
     axes.legend(frameon=False, fontsize=8)
