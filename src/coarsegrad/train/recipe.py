@@ -94,6 +94,9 @@ class Recipe:
             the EMA too, with batch norm's statistics estimated anew. None keeps no EMA.
         average_images: training images for such statistics, without augmentation.
         diagnostics: log what each tenth step did to the latent weights, per layer and in total.
+        smoothness: steps between two that are measured, along which the smoothness of the loss on
+            the first 1,000 training images goes into ``smoothness.csv``, see ``Smoothness``. None
+            measures none.
         limit: train on the first so many images only; None is all.
         checkpoint_every: steps between two checkpoints.
 
@@ -138,6 +141,7 @@ class Recipe:
     average: Annotated[float, Field(gt=0, lt=1)] | None = None
     average_images: Annotated[int, Field(ge=2)] = 2000
     diagnostics: bool = False
+    smoothness: _Count | None = None
     limit: _Count | None = None
     checkpoint_every: _Count = 200
 

@@ -18,7 +18,7 @@ import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
-from coarsegrad.data import Batches
+from coarsegrad.data import Batches, pixels
 from coarsegrad.errors import RecipeError, TrainError
 from coarsegrad.files import replacing
 from coarsegrad.optim import RVS
@@ -30,9 +30,11 @@ from coarsegrad.train.classification import Classifier
 from coarsegrad.train.diagnosing import LogDiagnostics
 from coarsegrad.train.optimizers import build_optimizer
 from coarsegrad.train.recipe import Recipe, read_recipe
+from coarsegrad.train.smoothness import Smoothness
 from coarsegrad.train.sparse import MeasureSparse, at_twin
 
 _EVALUATION_BATCH = 500
+_SMOOTHNESS_BATCH = 1000
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def train(
             MetricsTable(folder / "metrics.csv", show),
             SaveLast(folder / "last.ckpt", recipe.checkpoint_every),
         ]
-        every = [*_measuring(recipe, task), *callbacks, *own]
+        every = [*_measuring(recipe, task, folder), *callbacks, *own]
         trainer = _trainer(recipe, folder, every, progress)
         found = _fit(trainer, module, loader, evaluation, task, checkpoint, resume)
     return Result(
@@ -158,7 +160,7 @@ def _fit(
     }
 
 
-def _measuring(recipe: Recipe, task: Task) -> list[lightning.Callback]:
+def _measuring(recipe: Recipe, task: Task, folder: Path) -> list[lightning.Callback]:
     found: list[lightning.Callback] = []
     if recipe.average is not None:
         found.append(AverageLatents(recipe.average, _statistics(recipe, task)))
@@ -166,6 +168,10 @@ def _measuring(recipe: Recipe, task: Task) -> list[lightning.Callback]:
         found.append(MeasureSparse(_statistics(recipe, task)))
     if recipe.diagnostics:
         found.append(LogDiagnostics())
+    if recipe.smoothness is not None:
+        fixed = task.train.take(slice(0, _SMOOTHNESS_BATCH))
+        batch = torch.from_numpy(pixels(fixed.x)), torch.from_numpy(fixed.y)
+        found.append(Smoothness(folder / "smoothness.csv", recipe.smoothness, batch=batch))
     return found
 
 
