@@ -87,9 +87,7 @@ def reproduce(
     return Answer({"papers": found, "left_out": left}, closing, code=int(failed))
 
 
-def _check_names(
-    name: str | None, item: str, everything: bool, only: Sequence[str] | None
-) -> None:
+def _check_names(name: str | None, item: str, everything: bool, only: Sequence[str] | None) -> None:
     """Refuse what names no paper and item, or two different sets of them."""
     from coarsegrad.reproduce import paper, papers
 

@@ -2,10 +2,9 @@
 
 An item is a module with ``run(request: Request) -> Report`` that writes its CSV and PNG into
 ``request.out`` and says, statement by statement, what the paper claims and what came out; one that
-can run in part has ``FILTERS``, see ``check_only``; one that trains a network has ``TRAINS = True``,
-see ``trains``. To add one: ``reproduce/PAPER/ITEM.py``, its
-name in that folder's ``ITEMS``. To add a paper: a folder whose ``__init__.py`` has a docstring and
-``ITEMS``.
+can run in part has ``FILTERS``, see ``check_only``; one that trains a network has ``TRAINS =
+True``, see ``trains``. To add one: ``reproduce/PAPER/ITEM.py``, its name in that folder's
+``ITEMS``. To add a paper: a folder whose ``__init__.py`` has a docstring and ``ITEMS``.
 """
 
 from coarsegrad.reproduce.ledger import Ledger

@@ -102,7 +102,7 @@ def check_only(name: str, item: str, only: Mapping[str, tuple[str, ...]]) -> Non
 
 
 def trains(name: str, item: str) -> bool:
-    """Return whether an item trains a network on a data set: its module then says ``TRAINS = True``.
+    """Return whether an item trains a network on a data set: its module says ``TRAINS = True``.
 
     Such an item takes minutes even when quick, so that a run of everything leaves it out.
 

@@ -136,7 +136,7 @@ def test_marks() -> None:
 
 def test_a_run_that_leaves_the_finite_numbers_says_so() -> None:
     toy = Toy("grows", (1e308,), (0.0, 0.5))
-    with pytest.raises(DivergenceError, match="diverged by iteration 10: .*take a smaller eta"):
+    with pytest.raises(DivergenceError, match=r"diverged by iteration 10: .*take a smaller eta"):
         play(twins()["SGD"], toy, 10, Setting(eta=10.0, box=None))
 
 

@@ -21,8 +21,8 @@ RULES = (
 TERMS = ("distance", "momentum", "gradients", "quantization")
 Found = list[tuple[str, str, "Bound"]]
 NOTES = (
-    "beta_1t = beta1 (beta1 / sqrt(beta2))^(t-1), as Corollary 4 asks; L_inf the Lipschitz constant "
-    "of the losses on F, D_inf = 2. 'printed [alpha]' reads the third term's alpha_{1:T} as the "
+    "beta_1t = beta1 (beta1 / sqrt(beta2))^(t-1), as Corollary 4 asks; L_inf the Lipschitz "
+    "constant of the losses on F, D_inf = 2. 'printed [alpha]' reads the third term's alpha_{1:T} as the "
     "scale, 'printed [g]' as the gradients, whose unit is right; of both the larger counts.",
     "The corrected bound has s = max sqrt(v / vtilde): a c_u of 0 makes it infinite, so that it "
     "says nothing of the literal c* at w_1 = alpha.",
@@ -145,7 +145,7 @@ def _printed_corollary(ends: dict[str, Bound]) -> Comparison:
 
 def _draw(found: Found, path: Path) -> Path:
     """Draw R_T and the corrected right side of each run."""
-    figure, (axes,) = canvas(8.4, 4.2)
+    figure, (axes,) = canvas(8.4, 5.4)
     names = [name for name, _, _ in found]
     for place, (_, _, bound) in enumerate(found):
         axes.plot([bound.regret, bound.total], [place, place], color="#b8c0ca", linewidth=1)
@@ -153,7 +153,7 @@ def _draw(found: Found, path: Path) -> Path:
                   label="R_T" if not place else None)  # fmt: skip
         axes.plot(bound.total, place, "s", color=COLOURS[0], markersize=4,
                   label="corrected bound" if not place else None)  # fmt: skip
-    axes.set_yticks(range(len(found)), names, fontsize=6)
+    axes.set_yticks(range(len(found)), names, fontsize=7)
     axes.invert_yaxis()
     axes.set(xscale="log", xlabel="regret")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=9)

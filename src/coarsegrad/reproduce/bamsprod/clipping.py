@@ -1,4 +1,4 @@
-"""Gradient clipping by value: what it does to the mean gradient of Theorem 3, and where it leads."""
+"""Gradient clipping by value: what it does to the mean gradient of Theorem 3."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def run(request: Request) -> Report:
         f"C = {law.C:g}, d = {law.d:g}, eta_t = 0.1 / sqrt(t), {seeds} seeds, T = {steps:,}; w is "
         "the mean over the last tenth, -1 is best. Clipping by norm is the same in one dimension.",
     )
-    return Report("Value clipping on the problem of Theorem 3", (row,), (record.path, picture), note)
+    return Report(
+        "Value clipping on the problem of Theorem 3", (row,), (record.path, picture), note
+    )
 
 
 def _told(
@@ -63,9 +65,7 @@ def _told(
     return ", ".join(f"{rule} w = {found[rule, limit]:+.2f}" for rule in rules)
 
 
-def _draw(
-    found: dict[tuple[str, float | None], float], rules: tuple[str, ...], path: Path
-) -> Path:
+def _draw(found: dict[tuple[str, float | None], float], rules: tuple[str, ...], path: Path) -> Path:
     """Draw the mean gradient against G, and where the rules are at some of them."""
     from coarsegrad.theory.online import Lottery
 

@@ -82,7 +82,7 @@ def _as_printed(record: Record) -> Comparison:
             record.add(*(_numbers(f"printed, a2 = {ratio:g} a1", rule, mark) for mark in marks))
     others = [rule for rule in PRINTED if rule != "Adam"]
     ours = (
-        "not convex: in step 2, f(0) = 0 > (f(-1) + f(1)) / 2 = -1. Adam's steps are a1 / sqrt((1 - "
+        "not convex: in step 2, f(0) = 0 > (f(-1) + f(1)) / 2 = -1. Adam steps a1 / sqrt((1 - "
         "b2) a1^2) down and a2 / sqrt((1 - b2)(a2^2 + b2 a1^2)) up, the smaller for any a2: it "
         f"goes to -1, the optimum (w = {ends[1.0, 'Adam']:+.3f} with a2 = a1, "
         f"{ends[2.0, 'Adam']:+.3f} with 2 a1). With a2 = 2 a1 it is the others that end at +1: "
@@ -150,7 +150,7 @@ def _repairs(found: Found, toys: dict[str, Toy], steps: int) -> list[Comparison]
 
 def _draw(found: Found, toys: dict[str, Toy], path: Path) -> Path:
     """Draw R_t / t against t, a panel a toy."""
-    figure, panels = canvas(11, 3.4, columns=len(toys))
+    figure, panels = canvas(9.6, 2.8, columns=len(toys))
     for axes, (name, toy) in zip(panels, toys.items(), strict=True):
         for colour, rule in zip(COLOURS, DRAWN, strict=False):
             marks = found[name, rule]

@@ -72,7 +72,9 @@ def _compared(found: Found) -> tuple[Comparison, ...]:
     literal, ams = found["BAMSProd, literal, 1/0 = 0", falling], found["AMSGrad", falling]
     ours, adam = found["BAMSProd", falling], found["Adam", falling]
     level = [found[rule, LEVEL] for rule in CONSTANT_ETA]
-    without = [row for row in level if row["share_negative"] > 0.9 and row["mean_w_last_tenth"] < -0.8]
+    without = [
+        row for row in level if row["share_negative"] > 0.9 and row["mean_w_last_tenth"] < -0.8
+    ]
     broken = literal["mean_w_last_tenth"] > 0.9 and literal["share_negative"] == 0
     names = ", ".join(row["rule"] for row in without)
     return (

@@ -44,8 +44,8 @@ def run(request: Request) -> Report:
         f"f_t = {law.C:g} w with probability p = {law.p:.3f}, else -w: {law.d:g} w on average; "
         "betas (0.3, 0.3), w_1 = 1, eta_t = eta / sqrt(t). Expected regret over T, mean of seeds, "
         "and w over the last tenth.",
-        "Theorem 3 is printed as a statement on a 'convergence speed C' that is nowhere given; what "
-        "can be run is Reddi et al.'s Theorem 3, on which it is built.",
+        "Theorem 3 is printed as a statement on a 'convergence speed C' that is nowhere given; "
+        "what can be run is Reddi et al.'s Theorem 3, on which it is built.",
     )
     return Report(title, _compared(ends), (record.path, picture), notes)
 
@@ -88,7 +88,7 @@ def _compared(ends: dict[str, Mark]) -> tuple[Comparison, ...]:
 def _draw(ends: dict[str, Mark], path: Path) -> Path:
     """Draw where each run is, over the last tenth."""
     figure, (axes,) = canvas(9, 3.6)
-    for place, (rule, mark) in enumerate(ends.items()):
+    for place, mark in enumerate(ends.values()):
         for e, eta in enumerate(ETAS):
             across = [place + 0.26 * (e - 1)] * mark.recent.shape[-1]
             axes.plot(across, mark.recent[e], "os^"[e], color=COLOURS[e], markersize=4,

@@ -6,7 +6,7 @@ The corrected form, for convex f_t, g_t = grad f_t(w~_t) and beta_1t that does n
          + D^2 / (2 (1 - b1)) sum_t sum_i b_1t sqrt(vtilde_t) / eta_t                     momentum
          + s eta sqrt(1 + log T) / ((1 - b1)^2 (1 - b1 / sqrt(b2)) sqrt(1 - b2)) sum_i |g_{1:T}|
                                                                                           gradients
-         + sum_t |g_t|_{H_t^-1} |w_t - w~_t|_{H_t},   H_t = diag(sqrt(vtilde_t))         quantization
+         + sum_t |g_t|_{H_t^-1} |w_t - w~_t|_{H_t},   H_t = diag(sqrt(vtilde_t))        quantization
 
 TV- = sum_t (sqrt(vtilde_{t-1}) - sqrt(vtilde_t))_+ is 0 for AMSGrad, and s = max sqrt(v / vtilde)
 is the price of c_u. It follows from <g_t, w~_t - w*> = <g_t, w_t - w*> + <g_t, w~_t - w_t>, the
@@ -92,9 +92,7 @@ def corrected(run: Trace, D: float = 2.0) -> Bound:
     )
 
 
-def printed_theorem(
-    run: Trace, L: float, D: float = 2.0, *, alpha: float | None = None
-) -> Bound:
+def printed_theorem(run: Trace, L: float, D: float = 2.0, *, alpha: float | None = None) -> Bound:
     """Return Theorem 4 as printed; vhat_T is the largest v of the run, as AMSGrad keeps it.
 
     Args:

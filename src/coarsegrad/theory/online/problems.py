@@ -132,8 +132,8 @@ def reddi2(C: int = 10, *, binary: float | None = None) -> Toy:
 def printed1(C: int = 50, ratio: float = 1.0) -> Toy:
     """Return Theorem 1 as printed: -1 at w = -1; else w, -ratio w, then C - 2 times 0.
 
-    It is not convex: in step 2 the middle of -1 and 1 has the loss 0, the ends have -1. ``ratio`` is
-    alpha_{Ck+2} / alpha_{Ck+1}, left open there.
+    It is not convex: in step 2 the middle of -1 and 1 has the loss 0, the ends have -1. ``ratio``
+    is alpha_{Ck+2} / alpha_{Ck+1}, left open there.
 
     >>> toy = printed1()
     >>> toy.loss(2, 0.0) > (toy.loss(2, -1.0) + toy.loss(2, 1.0)) / 2

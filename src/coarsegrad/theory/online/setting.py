@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 Number = float | NDArray[np.float64]
 Step = Callable[[Any, Any, int], tuple[Any, Any, Any]]
-"""step(w, g, t) -> (the next w, vtilde, v): vtilde divides the step by its root, v is the raw one."""
+"""step(w, g, t) -> (the next w, vtilde, v): sqrt(vtilde) divides the step, v is raw."""
 
 
 @final
