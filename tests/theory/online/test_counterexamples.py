@@ -112,7 +112,7 @@ def test_theorem_3_and_what_clipping_makes_of_it() -> None:
     assert (adam.recent > 0.98).all()
     assert adam.average == pytest.approx(0.2, abs=0.01)
     sgd = play(twins()["SGD"], free, 5000, setting, start=start, at=(4000, 5000))[-1]
-    assert sgd.recent.mean() < -0.7
+    assert sgd.recent[1].mean() < -0.7
     biased = play(twins()["SGD"], clipped, 5000, setting, start=-start, at=(4000, 5000))[-1]
     assert biased.recent.mean() > 0.5
 
@@ -136,7 +136,7 @@ def test_marks() -> None:
 
 def test_a_run_that_leaves_the_finite_numbers_says_so() -> None:
     toy = Toy("grows", (1e308,), (0.0, 0.5))
-    with pytest.raises(DivergenceError, match=r"diverged by iteration 10: .*take a smaller eta"):
+    with pytest.raises(DivergenceError, match=r"diverged by iteration 9: .*take a smaller eta"):
         play(twins()["SGD"], toy, 10, Setting(eta=10.0, box=None))
 
 

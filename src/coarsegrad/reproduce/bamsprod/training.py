@@ -43,6 +43,7 @@ def run(request: Request) -> Report:
                        for claim, where in UNTESTED))  # fmt: skip
     notes = (
         "The paper reports the best of five runs, gives its own method batch 64 and the others "
-        "128, and states one initial rate, 0.1, for all of them; Adam's best on MNIST is near 0.002.",
+        "128, and states one initial rate, 0.1, for all of them; Adam's best on MNIST is near "
+        "0.002.",
     )
     return Report("Section 5: trainings", rows, (), notes)
