@@ -145,7 +145,7 @@ def _printed_corollary(ends: dict[str, Bound]) -> Comparison:
 
 def _draw(found: Found, path: Path) -> Path:
     """Draw R_T and the corrected right side of each run."""
-    figure, (axes,) = canvas(8.4, 5.4)
+    figure, (axes,) = canvas(7.2, 4.4)
     names = [name for name, _, _ in found]
     for place, (_, _, bound) in enumerate(found):
         axes.plot([bound.regret, bound.total], [place, place], color="#b8c0ca", linewidth=1)
@@ -153,7 +153,7 @@ def _draw(found: Found, path: Path) -> Path:
                   label="R_T" if not place else None)  # fmt: skip
         axes.plot(bound.total, place, "s", color=COLOURS[0], markersize=4,
                   label="corrected bound" if not place else None)  # fmt: skip
-    axes.set_yticks(range(len(found)), names, fontsize=7)
+    axes.set_yticks(range(len(found)), names, fontsize=6)
     axes.invert_yaxis()
     axes.set(xscale="log", xlabel="regret")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False, fontsize=9)
