@@ -150,7 +150,7 @@ def _repairs(found: Found, toys: dict[str, Toy], steps: int) -> list[Comparison]
 
 def _draw(found: Found, toys: dict[str, Toy], path: Path) -> Path:
     """Draw R_t / t against t, a panel a toy."""
-    figure, panels = canvas(9.6, 2.8, columns=len(toys))
+    figure, panels = canvas(8.8, 2.6, columns=len(toys))
     for axes, (name, toy) in zip(panels, toys.items(), strict=True):
         for colour, rule in zip(COLOURS, DRAWN, strict=False):
             marks = found[name, rule]

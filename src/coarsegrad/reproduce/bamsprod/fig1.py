@@ -108,8 +108,8 @@ def _draw(land: Landscape, found: Found, names: tuple[str, ...], path: Path) -> 
 
     from coarsegrad.theory.landscape import shubert
 
-    figure, panels = canvas(2.6 * len(names), 3.1, columns=len(names))
-    axis = torch.linspace(-5.5, 5.5, 120, dtype=torch.float64)
+    figure, panels = canvas(2.2 * len(names), 2.7, columns=len(names))
+    axis = torch.linspace(-5.5, 5.5, 90, dtype=torch.float64)
     grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)
     for axes, name in zip(panels, names, strict=True):
         axes.pcolormesh(axis, axis, shubert(grid), cmap="Greys_r", shading="auto",

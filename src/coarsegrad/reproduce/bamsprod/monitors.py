@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def _numbers(rule: str, decay: str, steps: int) -> dict[str, Any]:
         "share_negative": seen.share,
         "least_upsilon": float(upsilon(ended.value, ended.eta).min()),
         "largest_gamma": float(seen.projected.max()),
-        "median_gamma": float(sorted(seen.projected)[steps // 2]),
+        "median_gamma": statistics.median(seen.projected.tolist()),
     }  # fmt: skip
 
 
