@@ -22,8 +22,9 @@ TERMS = ("distance", "momentum", "gradients", "quantization")
 Found = list[tuple[str, str, "Bound"]]
 NOTES = (
     "beta_1t = beta1 (beta1 / sqrt(beta2))^(t-1), as Corollary 4 asks; L_inf the Lipschitz "
-    "constant of the losses on F, D_inf = 2. 'printed [alpha]' reads the third term's alpha_{1:T} as "
-    "the scale, 'printed [g]' as the gradients, whose unit is right; of both the larger counts.",
+    "constant of the losses on F, D_inf = 2. 'printed [alpha]' reads the third term's "
+    "alpha_{1:T} as the scale, 'printed [g]' as the gradients, whose unit is right; the larger "
+    "of both counts.",
     "The corrected bound has s = max sqrt(v / vtilde): a c_u of 0 makes it infinite, so that it "
     "says nothing of the literal c* at w_1 = alpha.",
     "The third example is of AMSGrad: on it BAMSProd's projection is the identity.",
