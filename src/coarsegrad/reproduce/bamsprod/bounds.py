@@ -27,7 +27,7 @@ NOTES = (
     "of both counts.",
     "The corrected bound has s = max sqrt(v / vtilde): a c_u of 0 makes it infinite, so that it "
     "says nothing of the literal c* at w_1 = alpha.",
-    "The third example is of AMSGrad: on it BAMSProd's projection is the identity.",
+    "The quadratic example is of AMSGrad, BAMSProd without its projection.",
 )
 
 
