@@ -12,9 +12,9 @@ Verdict = Literal[
 ]
 """What became of a statement.
 
-``holds after repair`` where the printed form fails and a mended one holds; ``does not hold`` where a
-counterexample stands beside it; ``differs`` where a number is another; ``not run`` where this run was
-too short to tell; ``not tested yet`` where no code here could.
+``holds after repair`` where the printed form fails and a mended one holds; ``does not hold`` where
+a counterexample stands beside it; ``differs`` where a number is another; ``not run`` where this run
+was too short to tell; ``not tested yet`` where no code here could.
 """
 
 
