@@ -26,14 +26,14 @@ SPLIT = "mnist_binarized_lenet5_rvscgd"
 
 # lambda and beta of each penalty, chosen on held-out training images (make tune-rvscgd).
 SPLITTINGS = {
-    "l0": {"lam": 0.00125, "beta": 1.0},
+    "l0": {"lam": 0.0125, "beta": 10.0},
     "l1": {"lam": 0.03, "beta": 1.0},
     "transformed_l1": {"lam": 0.02, "beta": 1.0},
 }
 METHODS = ("base", "no norm", "dense", *SPLITTINGS, "magnitude")
 """``dense`` trains the base on, ``magnitude`` prunes it gradually: the two controls."""
 
-MAGNITUDE: dict[str, Any] = {"sparsity": 0.85, "until": 0.5}
+MAGNITUDE: dict[str, Any] = {"sparsity": 0.85, "until": 1.0}
 """The share that gradual magnitude pruning zeros, and the part of the epochs in which it does."""
 
 SEEDS = 3

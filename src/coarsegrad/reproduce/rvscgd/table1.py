@@ -13,6 +13,8 @@ from coarsegrad.reproduce.rvscgd.lenet import METHODS, SPLITTINGS, Run
 FILTERS = lenet.FILTERS
 """Keys and values of ``Request.only``."""
 
+TRAINS = True
+
 PAPER_BASE, PAPER_DROP = 89.13, 4.39
 NOTES = (
     "The paper prints neither widths, batch size, lambda, beta nor batch norm; ours: 6-16-120-84, "
