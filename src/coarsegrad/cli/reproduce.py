@@ -70,7 +70,7 @@ def reproduce(
     filters = {p.name: _filters(p.name, items, only or []) for p, items in chosen}
     require("torch", "report", "reproduce")
     require("matplotlib", "report", "reproduce")
-    found = []
+    found: list[dict[str, Any]] = []
     for paper, items in chosen:
         root = out or Path("runs") / "reproduce"
         place = _folder(out if out and not everything else root / paper.name)

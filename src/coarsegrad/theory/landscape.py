@@ -88,7 +88,8 @@ def random_plane(dimension: int, seed: int) -> Tensor:
     """
     generator = torch.Generator().manual_seed(seed)
     draws = torch.randn(dimension, 2, dtype=torch.float64, generator=generator)
-    return torch.linalg.qr(draws)[0].T.contiguous()
+    rows: Tensor = torch.linalg.qr(draws)[0].T.contiguous()
+    return rows
 
 
 def binarized(w: Tensor) -> Tensor:

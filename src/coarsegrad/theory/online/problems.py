@@ -191,7 +191,7 @@ class Quadratic:
 
     def gradient(self, t: int, x: Floats) -> Floats:
         """Return x - target."""
-        return x - np.asarray(self.target)
+        return np.asarray(x - np.asarray(self.target))
 
     def regret(self, t: int, x: Floats) -> Any:
         """Return f(x), since f(target) = 0."""

@@ -97,15 +97,17 @@ def trace(
 def _written(setting: Setting, rows: list[tuple[object, ...]]) -> Trace:
     columns = [np.array(column, dtype=np.float64) for column in zip(*rows, strict=True)]
     w = columns[0].reshape(len(rows), -1)
-    parts = [np.broadcast_to(c.reshape(len(rows), -1), w.shape) for c in columns[:6]]
+    w, x, g, shadow, value, v = (
+        np.broadcast_to(c.reshape(len(rows), -1), w.shape) for c in columns[:6]
+    )
     if not np.isfinite(w).all():
         at = int(np.argmin(np.isfinite(w).all(1))) + 1
         raise DivergenceError(
             f"the run diverged at iteration {at}: w = {w[at - 1].tolist()}; "
             "take a smaller eta, or a box"
         )
-    if np.isnan(parts[4]).any():
+    if np.isnan(value).any():
         raise ValueError("trace needs a rule with a second moment, got one without, as Bop")
     rate = setting.rates()
     eta = np.array([rate(t) for t in range(1, len(rows) + 1)])
-    return Trace(setting, *parts, eta, columns[6].reshape(-1))
+    return Trace(setting, w, x, g, shadow, value, v, eta, columns[6].reshape(-1))
