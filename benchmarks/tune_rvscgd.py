@@ -51,14 +51,15 @@ def base() -> Path:
     """Train what every trial starts from; return its folder."""
     folder = FOLDER / "base"
     if not (folder / "metrics.csv").exists():
-        train(read_recipe(recipe_path(lenet.BASE), {"validation": HELD_OUT}), folder)
+        changes = {"validation": HELD_OUT, "average_images": 2_000}
+        train(read_recipe(recipe_path(lenet.BASE), changes), folder)
     return folder
 
 
 def measure(method: str, trial: dict[str, float]) -> tuple[float, float]:
     """Return the accuracy on held-out images, and the share of zeros."""
     changes: dict[str, Any] = {
-        "epochs": EPOCHS, "validation": HELD_OUT, "evaluations": 1, "start": str(base()),
+        "epochs": EPOCHS, "validation": HELD_OUT, "average_images": 2_000, "start": str(base()),
     }  # fmt: skip
     split = method != "magnitude"
     if split:

@@ -56,7 +56,7 @@ def reproduce(
     ] = None,
     as_json: Json = False,
 ) -> Answer:
-    """Measure a paper's figures and tables again, or those of all papers."""
+    """Measure figures and tables of one paper or of all again."""
     from coarsegrad.errors import require
     from coarsegrad.reproduce import Request, papers, trains
     from coarsegrad.reproduce import paper as find

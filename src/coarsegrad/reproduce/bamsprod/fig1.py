@@ -112,8 +112,8 @@ def _draw(land: Landscape, found: Found, names: tuple[str, ...], path: Path) -> 
     axis = torch.linspace(-5.5, 5.5, 90, dtype=torch.float64)
     grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)
     for axes, name in zip(panels, names, strict=True):
-        axes.pcolormesh(axis, axis, shubert(grid), cmap="Greys_r", shading="auto",
-                        rasterized=True)  # fmt: skip
+        axes.pcolormesh(axis.numpy(), axis.numpy(), shubert(grid).numpy(), cmap="Greys_r",
+                        shading="auto", rasterized=True)  # fmt: skip
         for binary in (True, False):
             points = found[name, binary].points[:, :3]
             colour = COLOURS[1] if binary else COLOURS[5]
