@@ -97,6 +97,8 @@ def test_a_start_of_another_model_is_refused(tmp_path: Path) -> None:
         train(dataclasses.replace(PLAIN, start=str(tmp_path / "nothing")), tmp_path / "on")
     with pytest.raises(TrainError, match="has no sparse twin, for its recipe has no rvs"):
         load_run(tmp_path / "base", sparse=True)
+    with pytest.raises(TrainError, match="averaged=True or sparse=True, not both"):
+        load_run(tmp_path / "base", averaged=True, sparse=True)
 
 
 @pytest.mark.parametrize(

@@ -9,29 +9,26 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor, nn
+from torch import nn
 
 from coarsegrad.data import Batches, pixels
 from coarsegrad.errors import RecipeError, TrainError
 from coarsegrad.files import replacing
-from coarsegrad.optim import RVS
-from coarsegrad.train import ema
 from coarsegrad.train.averaging import AverageLatents
 from coarsegrad.train.build import Task, build_model, build_task
 from coarsegrad.train.callbacks import AtomicCheckpoints, MetricsTable, Row, SaveLast
 from coarsegrad.train.classification import Classifier
 from coarsegrad.train.diagnosing import LogDiagnostics
-from coarsegrad.train.optimizers import build_optimizer
+from coarsegrad.train.load import load_run, statistics
 from coarsegrad.train.recipe import Recipe, read_recipe
 from coarsegrad.train.smoothness import Smoothness
-from coarsegrad.train.sparse import MeasureSparse, at_twin
+from coarsegrad.train.sparse import MeasureSparse
 
 _EVALUATION_BATCH = 500
 _SMOOTHNESS_BATCH = 1000
@@ -163,9 +160,9 @@ def _fit(
 def _measuring(recipe: Recipe, task: Task, folder: Path) -> list[lightning.Callback]:
     found: list[lightning.Callback] = []
     if recipe.average is not None:
-        found.append(AverageLatents(recipe.average, _statistics(recipe, task)))
+        found.append(AverageLatents(recipe.average, statistics(recipe, task)))
     if recipe.rvs:
-        found.append(MeasureSparse(_statistics(recipe, task)))
+        found.append(MeasureSparse(statistics(recipe, task)))
     if recipe.diagnostics:
         found.append(LogDiagnostics())
     if recipe.smoothness is not None:
@@ -173,10 +170,6 @@ def _measuring(recipe: Recipe, task: Task, folder: Path) -> list[lightning.Callb
         batch = torch.from_numpy(pixels(fixed.x)), torch.from_numpy(fixed.y)
         found.append(Smoothness(folder / "smoothness.csv", recipe.smoothness, batch=batch))
     return found
-
-
-def _statistics(recipe: Recipe, task: Task) -> Callable[[], Iterator[Tensor]]:
-    return partial(ema.statistics_batches, task.train, recipe.average_images, recipe.seed)
 
 
 def _initial(recipe: Recipe) -> nn.Module:
@@ -192,69 +185,6 @@ def _initial(recipe: Recipe) -> nn.Module:
                 "model and options"
             ) from None
     return net
-
-
-def load_run(
-    folder: str | Path, *, averaged: bool = False, sparse: bool = False
-) -> tuple[Recipe, nn.Module]:
-    """Return a run's recipe and its trained model, in evaluation mode.
-
-    Args:
-        folder: the run folder.
-        averaged: the model at its averaged latents, as the run measured it; batch norm's
-            statistics are estimated anew, which takes the training images.
-        sparse: the model at its sparse twin u, likewise.
-
-    Raises:
-        TrainError: the folder holds no run, or a run without a checkpoint, averages or twin.
-        RecipeError: its recipe.yaml is damaged.
-        DataError: ``averaged`` or ``sparse``, and the data set is missing or damaged.
-    """
-    folder = Path(folder)
-    recipe_file, checkpoint = folder / "recipe.yaml", folder / "last.ckpt"
-    for file in (recipe_file, checkpoint):
-        if not file.is_file():
-            raise TrainError(
-                f"{folder} needs to be a run folder with recipe.yaml and last.ckpt, "
-                f"{file.name} is missing; make one with: coarsegrad train RECIPE"
-            )
-    recipe = read_recipe(recipe_file)
-    if averaged and recipe.average is None:
-        raise TrainError(
-            f"{folder} keeps no averages of its latent weights, for its recipe has no average; "
-            "train with average: 0.99 or the like, or take the model as it ended"
-        )
-    if sparse and not recipe.rvs:
-        raise TrainError(
-            f"{folder} has no sparse twin, for its recipe has no rvs; train with rvs: {{lam: "
-            "1e-3, beta: 1.0}} or the like, or take the model as it ended"
-        )
-    net = build_model(recipe)
-    prefix = "net."
-    try:
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        state = saved["state_dict"]
-        net.load_state_dict(
-            {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
-        )
-        values = saved["callbacks"][AverageLatents.__qualname__]["values"] if averaged else {}
-        if sparse:
-            splitting = build_optimizer(net, recipe)
-            splitting.load_state_dict(saved["optimizer_states"][0])
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:
-        # Of a damaged file torch raises whatever its unpickler stumbles over: struct.error, ...
-        raise TrainError(
-            f"{checkpoint} does not hold the weights of {recipe_file}'s {recipe.model}: it is "
-            f"damaged, or one of the two was exchanged ({error}); train again"
-        ) from None
-    if averaged:
-        net = ema.averaged(net, values, _statistics(recipe, build_task(recipe))())
-    if sparse:
-        assert isinstance(splitting, RVS)
-        net = at_twin(net, splitting, _statistics(recipe, build_task(recipe))())
-    return recipe, net.eval()
 
 
 def _check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:
