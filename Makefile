@@ -11,7 +11,7 @@ endif
 INSTALLED := $(VENV)/.installed
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(shell find native -type f)
 
-.PHONY: demo test test-pure test-slow lint docs tune tune-cifar tune-lenet cifar10 study study-report accuracy lenet-w1a2 bench-runtime bench-kernels bench-optim bench-train bench-train-peer native-asan wheel clean
+.PHONY: demo test test-pure test-slow lint docs tune tune-cifar tune-lenet tune-rvscgd cifar10 study study-report accuracy lenet-w1a2 bench-runtime bench-kernels bench-optim bench-train bench-train-peer native-asan wheel clean
 
 demo: $(INSTALLED)  ## train, pack, verify and compare a binary network; a few minutes
 	$(RUN)/coarsegrad demo
@@ -50,6 +50,9 @@ tune-cifar: $(INSTALLED)  ## choose the rates of vgg_small and its float twin; 1
 
 tune-lenet: $(INSTALLED)  ## choose the rates of LeNet-5 on quantized activations; 16 runs, resumable
 	$(RUN)/python benchmarks/tune_lenet.py
+
+tune-rvscgd: $(INSTALLED)  ## choose how LeNet-5 with binarized ReLUs is pruned; 25 runs, resumable
+	$(RUN)/python benchmarks/tune_rvscgd.py
 
 lenet-w1a2: $(INSTALLED)  ## LeNet-5 with 1-bit weights, 2-bit activations, packed; 6 runs, resumable
 	$(RUN)/python benchmarks/lenet_w1a2.py

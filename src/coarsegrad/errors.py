@@ -66,6 +66,10 @@ class TrainError(CoarsegradError):
     """Training cannot go on."""
 
 
+class DivergenceError(CoarsegradError, ArithmeticError):
+    """A run left the finite numbers; the message names it, the iteration and what to do."""
+
+
 class MissingExtraError(CoarsegradError, ImportError):
     """A feature needs an optional dependency that is not installed."""
 

@@ -59,7 +59,7 @@ WRONG = [
     (["train", "mnist_small_cnn", "--set", "epochs"], "needs KEY=VALUE"),
     (["train", "mnist_small_cnn", "--set", "ste=[a"], "is not YAML"),
     (["train", "mnist_small_cnn", "--seeds", "2", "--set", "seed=3"], "exclude each other"),
-    (["reproduce", "bnn"], "no paper 'bnn'; there are: coarse-gradient"),
+    (["reproduce", "bnn"], "no paper 'bnn'; there are: bamsprod, "),
     (["reproduce", "coarse-gradient", "fig9"], "no item 'fig9'; it has: lemmas, fig3"),
     (["reproduce", "coarse-gradient", "--seeds", "0"], "should be greater than or equal to 1"),
 ]

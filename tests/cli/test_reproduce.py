@@ -97,3 +97,38 @@ def test_only(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         assert (done.code, done.out) == (2, "")
         assert said in done.said
     assert run(*WORDS, "--only", "ste=relu").code == 2
+
+
+def test_everything_but_trainings(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    import coarsegrad.reproduce as room
+
+    asked: list[tuple[str, str, bool, Path]] = []
+
+    def ran(name: str, item: str, request: Request) -> Report:
+        asked.append((name, item, request.quick, request.out))
+        return Report("", (), ())
+
+    monkeypatch.setattr(room, "run", ran)
+    done = run("reproduce", "--all", "--quick", "--out", "o")
+    assert done.code == 0, done.err
+    assert {name for name, *_ in asked} == set(room.papers())
+    assert ("coarse-gradient", "stes", True, Path("o/coarse-gradient")) in asked
+    assert ("bamsprod", "bounds", True, Path("o/bamsprod")) in asked
+    assert not [one for one in asked if room.trains(one[0], one[1])]
+    said = " ".join(done.out.split())
+    assert "left out, since they train networks: " in said
+    assert "coarse-gradient table2, coarse-gradient fig5, coarse-gradient fig6" in said
+    found = json.loads(run("reproduce", "--all", "--json").out)
+    assert [one["paper"] for one in found["papers"]] == list(room.papers())
+    assert "coarse-gradient table2" in found["left_out"]
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    ((), "a PAPER or --all is needed; papers: "),
+    (("coarse-gradient", "--all"), "--all runs every paper whole; leave out PAPER"),
+    (("--all", "--only", "seed=1"), "--all runs every paper whole; leave out --only"),
+])  # fmt: skip
+def test_a_paper_or_all_of_them(words: tuple[str, ...], said: str, run: Run) -> None:
+    done = run("reproduce", *words)
+    assert (done.code, done.out) == (2, "")
+    assert said in done.said

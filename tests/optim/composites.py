@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from coarsegrad.nn import Linear
-from coarsegrad.optim import AdaBound, BAMSProd, Bop, Lookahead, Split
+from coarsegrad.optim import RVS, AdaBound, BAMSProd, Bop, Lookahead, Split
 from coarsegrad.quantizers import Sign
 
 
@@ -40,6 +40,12 @@ COMPOSITES: dict[str, Callable[[nn.Module], torch.optim.Optimizer]] = {
     "Lookahead(AdaBound)": lambda m: Lookahead(AdaBound(m.parameters(), lr=0.1), k=2),
     "Lookahead(BAMSProd)": lambda m: Lookahead(BAMSProd(m.parameters()), k=3, alpha=0.8),
     "Split in Lookahead": lambda m: Lookahead(_split(m, Bop, gamma=0.3, threshold=1e-2), k=2),
+    "RVS(BAMSProd), ADMM": lambda m: RVS(
+        BAMSProd(m.parameters()), lam=0.1, beta=0.5, penalty="transformed_l1", admm=True, warmup=9
+    ),
+    "RVS in Lookahead": lambda m: Lookahead(
+        RVS(AdaBound(m.parameters()), lam=0.1, beta=0.5, support="irreversible", every=5), k=2
+    ),
 }
 
 

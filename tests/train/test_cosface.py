@@ -42,8 +42,8 @@ def test_a_recipes_numbers_reach_the_loss(
     recipe = Recipe(model="cnn7", width=4, ste="relu", **given)  # type: ignore[arg-type]
     module = Classifier(build_model(recipe), recipe, 10, 1)
     cosines, y = torch.rand(6, 10), torch.arange(6)
-    assert module._loss(cosines, y) == cosface(cosines, y, *used)
+    assert module.loss(cosines, y) == cosface(cosines, y, *used)
     plain = Recipe()
-    assert Classifier(build_model(plain), plain, 10, 1)._loss(cosines, y) == F.cross_entropy(
+    assert Classifier(build_model(plain), plain, 10, 1).loss(cosines, y) == F.cross_entropy(
         cosines, y
     )

@@ -156,7 +156,7 @@ def test_refusals() -> None:
         ema.load_state_dict(LatentEMA(mlp(width=9), 0.9).state_dict())
     with pytest.raises(ValueError, match=r"latent weights 1.weight, 3.weight, 5.weight, got none"):
         averaged(net, {}, [images(4)])
-    with pytest.raises(ValueError, match="at least one batch for the statistics"):
+    with pytest.raises(ValueError, match="statistics of batch norm need at least one batch"):
         averaged(net, ema.values, [])
 
 

@@ -49,7 +49,7 @@ BAD = [
     ("beta1: 1.0", "beta1 is 1.0; input should be less than 1"),
     (
         "model: small_cmm",
-        "should be 'small_cnn', 'mlp', 'lenet5', 'vgg_small', 'cnn7', 'vgg11' or 'resnet20'",
+        "should be 'small_cnn', 'mlp', 'lenet5', 'binarized_lenet5', 'vgg_small', 'cnn7', 'vg",
     ),
     ("- 1\n- 2", "needs lines of 'key: value', got list"),
     ("a: [", "cannot read the recipe"),

@@ -19,23 +19,30 @@ if TYPE_CHECKING:
 
 def reproduce(
     name: Annotated[
-        str,
+        str | None,
         typer.Argument(
-            metavar="PAPER",
+            metavar="[PAPER]",
             help="A paper, as coarse-gradient.",
             autocompletion=complete_paper,
             show_default=False,
         ),
-    ],
+    ] = None,
     item: Annotated[
         str, typer.Argument(metavar="ITEM", help="A figure or table of it, or all.")
     ] = "all",
+    everything: Annotated[
+        bool, typer.Option("--all", help="All papers, but for items that train a network.")
+    ] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="A small form, about a minute an item.")
     ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="For CSV and PNG files [default: runs/reproduce/PAPER]."),
+        typer.Option(
+            metavar="DIR",
+            help="For CSV and PNG files; with --all, for a folder a paper "
+            "[default: runs/reproduce/PAPER].",
+        ),
     ] = None,
     seeds: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Seeds 0 to N-1, not the item's number.")
@@ -49,28 +56,53 @@ def reproduce(
     ] = None,
     as_json: Json = False,
 ) -> Answer:
-    """Measure a paper's figures and tables again."""
+    """Measure figures and tables of one paper or of all again."""
     from coarsegrad.errors import require
-    from coarsegrad.reproduce import Request, papers
+    from coarsegrad.reproduce import Request, papers, trains
     from coarsegrad.reproduce import paper as find
 
-    if name not in papers():
-        raise typer.BadParameter(f"there is no paper {name!r}; there are: {', '.join(papers())}")
-    paper = find(name)
-    if item not in ("all", *paper.items):
-        raise typer.BadParameter(
-            f"{name} has no item {item!r}; it has: {', '.join(paper.items)}, all"
-        )
-    items = paper.items if item == "all" else (item,)
-    filters = _filters(name, items, only or [])
+    _check_names(name, item, everything, only)
+    wanted = [find(one) for one in (papers() if everything else (name or "",))]
+    if everything:
+        chosen = [(p, tuple(i for i in p.items if not trains(p.name, i))) for p in wanted]
+    else:
+        chosen = [(wanted[0], wanted[0].items if item == "all" else (item,))]
+    filters = {p.name: _filters(p.name, items, only or []) for p, items in chosen}
     require("torch", "report", "reproduce")
     require("matplotlib", "report", "reproduce")
-    place = _folder(out or Path("runs") / "reproduce" / name)
-    request = Request(place, quick=quick, seeds=seeds, show=show, only=filters)
-    found = [_one(name, one, request) for one in items]
-    document = {"paper": name, "title": paper.title, "out": place, "quick": quick}
-    failed = any(entry["failure"] for entry in found)
-    return Answer({**document, "items": found}, _closing(place, found), code=int(failed))
+    found: list[dict[str, Any]] = []
+    for paper, items in chosen:
+        root = out or Path("runs") / "reproduce"
+        place = _folder(out if out and not everything else root / paper.name)
+        request = Request(place, quick=quick, seeds=seeds, show=show, only=filters[paper.name])
+        shown = [_one(paper.name, one, request) for one in items]
+        found.append({"paper": paper.name, "title": paper.title, "out": place, "quick": quick,
+                      "items": shown})  # fmt: skip
+    failed = any(entry["failure"] for one in found for entry in one["items"])
+    closing = tuple(line for one in found for line in _closing(one["out"], one["items"]))
+    if not everything:
+        return Answer(found[0], closing, code=int(failed))
+    left = [f"{p.name} {one}" for p, items in chosen for one in p.items if one not in items]
+    closing += (f"left out, since they train networks: {', '.join(left)}",) if left else ()
+    return Answer({"papers": found, "left_out": left}, closing, code=int(failed))
+
+
+def _check_names(name: str | None, item: str, everything: bool, only: Sequence[str] | None) -> None:
+    """Refuse what names no paper and item, or two different sets of them."""
+    from coarsegrad.reproduce import paper, papers
+
+    if everything:
+        if name is not None or only:
+            given = f"PAPER {name!r}" if name is not None else "--only"
+            raise typer.BadParameter(f"--all runs every paper whole; leave out {given}, or --all")
+        return
+    if name is None:
+        raise typer.BadParameter(f"a PAPER or --all is needed; papers: {', '.join(papers())}")
+    if name not in papers():
+        raise typer.BadParameter(f"there is no paper {name!r}; there are: {', '.join(papers())}")
+    items = paper(name).items
+    if item not in ("all", *items):
+        raise typer.BadParameter(f"{name} has no item {item!r}; it has: {', '.join(items)}, all")
 
 
 def _filters(name: str, items: Sequence[str], given: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -81,6 +81,8 @@ def run_recipe(recipe: Recipe, folder: Path, *, resume: bool = False) -> Result:
         end = "" if held_out is None else f", validation {held_out:.2%}"
         if "averaged_accuracy" in row:
             end += f" ({row['averaged_accuracy']:.2%} averaged)"
+        if "sparse_accuracy" in row:
+            end += f" ({row['sparse_accuracy']:.2%} at u, {row['sparsity']:.2%} zeros)"
         show(
             f"  epoch {row['epoch']:.0f}/{recipe.epochs}: loss {row['train_loss']:.4f}, "
             f"training accuracy {row['train_accuracy']:.2%}{end}"
@@ -103,10 +105,18 @@ def sentence(result: Result) -> str:
     """Return what a run measured, in words."""
     averaged = result.averaged_accuracy
     beside = "" if averaged is None else f" ({averaged:.2%} at averaged latents)"
+    if result.sparse_accuracy is not None:
+        beside += f" ({result.sparse_accuracy:.2%} at the sparse u, {result.sparsity:.2%} zeros)"
     return (
         f"{result.measured_on} accuracy {result.accuracy:.2%}{beside} on "
         f"{result.images:,} images of {result.data}, last epoch, {result.seconds:.0f} s"
     )
+
+
+_AT = {
+    "accuracy": "", "averaged_accuracy": " at averaged latents",
+    "sparse_accuracy": " at the sparse u",
+}  # fmt: skip
 
 
 def _over_seeds(places: list[Path], results: list[Result]) -> Answer:
@@ -114,11 +124,13 @@ def _over_seeds(places: list[Path], results: list[Result]) -> Answer:
     averaged = [r.averaged_accuracy for r in results if r.averaged_accuracy is not None]
     if averaged:
         measured["averaged_accuracy"] = averaged
+    if all(r.sparse_accuracy is not None for r in results):
+        measured["sparse_accuracy"] = [r.sparse_accuracy or 0.0 for r in results]
     spreads = {key: _spread(values) for key, values in measured.items()}
     first = results[0]
     shown = []
     for key, values in measured.items():
-        where = " at averaged latents" if key == "averaged_accuracy" else ""
+        where = _AT[key]
         found = {name: 100 * value for name, value in spreads[key].items()}
         shown.append(
             f"{first.data}, {first.measured_on} accuracy of the last epoch{where}, "

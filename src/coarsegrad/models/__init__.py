@@ -1,5 +1,6 @@
 """Architectures, one a file, each readable from top to bottom."""
 
+from coarsegrad.models.binarized_lenet5 import binarized_lenet5
 from coarsegrad.models.cnn7 import cnn7
 from coarsegrad.models.cosines import Cosines
 from coarsegrad.models.float_twin import float_twin
@@ -13,6 +14,7 @@ from coarsegrad.models.vgg_small import vgg_small
 __all__ = [
     "Cosines",
     "LeNetLayout",
+    "binarized_lenet5",
     "cnn7",
     "float_twin",
     "lenet5",

@@ -6,10 +6,11 @@ from coarsegrad.optim.bop import Bop, Bop2ndOrder
 from coarsegrad.optim.clipped import ClippedSGD, NormalizedSGD
 from coarsegrad.optim.groups import param_groups
 from coarsegrad.optim.lookahead import Lookahead
+from coarsegrad.optim.rvs import RVS
 from coarsegrad.optim.schedule import GroupSchedule
 from coarsegrad.optim.split import Split
 
 __all__ = [
-    "AMSBound", "AdaBound", "BAMSProd", "Bop", "Bop2ndOrder", "ClippedSGD", "GroupSchedule",
+    "RVS", "AMSBound", "AdaBound", "BAMSProd", "Bop", "Bop2ndOrder", "ClippedSGD", "GroupSchedule",
     "Lookahead", "NormalizedSGD", "Split", "param_groups",
 ]  # fmt: skip

@@ -74,7 +74,7 @@ class Lookahead(Composite):
     def _step_rules(self) -> None:
         inner = self.rules[0]
         groups = inner.param_groups
-        rules = _rules_by_parameter(inner)
+        rules = rules_by_parameter(inner)
         new = {
             p: p.detach().to(working_dtype(p), copy=True)
             for p, rule in rules.items()
@@ -95,9 +95,10 @@ class Lookahead(Composite):
 
 
 @_disable_dynamo
-def _rules_by_parameter(optimizer: Optimizer) -> dict[Tensor, Optimizer]:
+def rules_by_parameter(optimizer: Optimizer) -> dict[Tensor, Optimizer]:
+    """Return the innermost rule of each parameter, whose state is the parameter's."""
     if isinstance(optimizer, Composite):
-        return {p: r for rule in optimizer.rules for p, r in _rules_by_parameter(rule).items()}
+        return {p: r for rule in optimizer.rules for p, r in rules_by_parameter(rule).items()}
     return {p: optimizer for group in optimizer.param_groups for p in group["params"]}
 
 

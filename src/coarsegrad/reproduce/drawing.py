@@ -27,8 +27,10 @@ STYLE = {
 }  # fmt: skip
 
 
-def canvas(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
-    """Return a figure of so many inches and its axes, side by side.
+def canvas(
+    width: float, height: float, columns: int = 1, rows: int = 1
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure of so many inches and its axes, row by row.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
@@ -38,7 +40,7 @@ def canvas(width: float, height: float, columns: int = 1) -> tuple[Figure, list[
 
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
-        axes = [figure.add_subplot(1, columns, i + 1) for i in range(columns)]
+        axes = [figure.add_subplot(rows, columns, i + 1) for i in range(rows * columns)]
     return figure, axes
 
 

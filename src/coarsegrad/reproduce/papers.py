@@ -101,6 +101,20 @@ def check_only(name: str, item: str, only: Mapping[str, tuple[str, ...]]) -> Non
                 )
 
 
+def trains(name: str, item: str) -> bool:
+    """Return whether an item trains a network on a data set: its module says ``TRAINS = True``.
+
+    Such an item takes minutes even when quick, so that a run of everything leaves it out.
+
+    Raises:
+        ValueError: the paper or the item does not exist.
+
+    >>> trains("coarse-gradient", "table2"), trains("coarse-gradient", "stes")
+    (True, False)
+    """
+    return bool(getattr(_item(name, item), "TRAINS", False))
+
+
 def _item(name: str, item: str) -> ModuleType:
     items = paper(name).items
     if item not in items:

@@ -7,8 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, final
 
-Verdict = Literal["holds", "differs", "not run"]
-"""What became of a statement; ``not run`` where this run was too short to tell."""
+Verdict = Literal[
+    "holds", "holds after repair", "does not hold", "differs", "not run", "not tested yet"
+]
+"""What became of a statement.
+
+``holds after repair`` where the printed form fails and a mended one holds; ``does not hold`` where
+a counterexample stands beside it; ``differs`` where a number is another; ``not run`` where this run
+was too short to tell; ``not tested yet`` where no code here could.
+"""
 
 
 def silent(text: str) -> None:
@@ -71,7 +78,7 @@ class Comparison:
     Attributes:
         paper: the statement, or the paper's number.
         ours: what came out here, with its spread and number of seeds.
-        verdict: ``holds``, ``differs`` or ``not run``.
+        verdict: what became of it, see ``Verdict``.
         where: the table or figure of the paper, and the row.
     """
 

@@ -9,12 +9,13 @@ import lightning
 import torch
 from torch import Tensor, nn
 
+from coarsegrad.train.beside import BesideEvaluations
 from coarsegrad.train.classification import Classifier
 from coarsegrad.train.ema import LatentEMA, averaged, check_decay
 
 
 @final
-class AverageLatents(lightning.Callback):
+class AverageLatents(BesideEvaluations):
     """Keep the EMA of a Classifier's latents; measure at it beside every evaluation.
 
     Each validation and test loop also runs a copy of the network at the averaged latents and logs
@@ -33,13 +34,12 @@ class AverageLatents(lightning.Callback):
 
     def __init__(self, decay: float, batches: Callable[[], Iterable[Tensor]]) -> None:
         check_decay(decay)
+        super().__init__("averaged_accuracy")
         self.decay = decay
         self.batches = batches
         self.ema: LatentEMA | None = None
         self._loaded: dict[str, Any] | None = None
         self._seen = 0
-        self._net: nn.Module | None = None
-        self._right = self._images = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the EMA."""
@@ -76,44 +76,6 @@ class AverageLatents(lightning.Callback):
                 self._loaded = None
         return self.ema
 
-    def _begin(self, pl_module: lightning.LightningModule) -> None:
+    def _form(self, pl_module: Classifier) -> nn.Module | None:
         ema = self._ready(pl_module)
-        assert isinstance(pl_module, Classifier)
-        if ema.steps:
-            self._net = averaged(pl_module.net, ema.values, self.batches())
-            self._right = self._images = 0
-
-    def _count(self, batch: tuple[Tensor, Tensor]) -> None:
-        if self._net is not None:
-            x, y = batch
-            self._right += int((self._net(x).argmax(1) == y).sum())
-            self._images += len(y)
-
-    def _end(self, pl_module: lightning.LightningModule) -> None:
-        if self._net is not None:
-            pl_module.log("averaged_accuracy", self._right / self._images)
-        self._net = None
-
-    def on_validation_epoch_start(self, trainer: Any, pl_module: lightning.LightningModule) -> None:
-        """Make the copy at the averaged latents."""
-        self._begin(pl_module)
-
-    def on_validation_batch_end(
-        self,
-        trainer: Any,
-        pl_module: Any,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Count its right answers."""
-        self._count(batch)
-
-    def on_validation_epoch_end(self, trainer: Any, pl_module: lightning.LightningModule) -> None:
-        """Log them, and drop the copy."""
-        self._end(pl_module)
-
-    on_test_epoch_start = on_validation_epoch_start
-    on_test_batch_end = on_validation_batch_end
-    on_test_epoch_end = on_validation_epoch_end
+        return averaged(pl_module.net, ema.values, self.batches()) if ema.steps else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -103,19 +103,25 @@ class MetricsTable(lightning.Callback):
         assert isinstance(pl_module, Classifier)
         row: Row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step}
         row |= {key: float(value) for key, value in pl_module.finish_epoch().items()}
-        for key in ("validation_accuracy", "averaged_accuracy"):
+        for key in ("validation_accuracy", "averaged_accuracy", "sparse_accuracy", "sparsity"):
             if key in trainer.callback_metrics:
                 row[key] = float(trainer.callback_metrics[key])
         self.rows.append(row)
-        self._write()
+        write_rows(self.path, self.rows)
         if self.show is not None:
             self.show(self.rows[-1])
 
-    def _write(self) -> None:
-        columns = list(dict.fromkeys(key for row in self.rows for key in row))
-        text = io.StringIO(newline="")
-        table = csv.DictWriter(text, columns, lineterminator="\n")
-        table.writeheader()
-        table.writerows(self.rows)
-        with replacing(self.path) as temporary:
-            temporary.write_text(text.getvalue(), encoding="utf-8")
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write a CSV file, whole or not at all: every column of any row; None is an empty cell.
+
+    Raises:
+        OSError: the folder is missing or not writable.
+    """
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, columns, lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    with replacing(path) as temporary:
+        temporary.write_text(text.getvalue(), encoding="utf-8")

@@ -56,7 +56,7 @@ class Classifier(lightning.LightningModule):
         """
         x, y = batch
         logits = self(x)
-        loss = self._loss(logits, y)
+        loss = self.loss(logits, y)
         if not bool(torch.isfinite(loss)):
             raise TrainError(
                 f"the loss is {loss.item()} at step {self.global_step} (epoch "
@@ -68,7 +68,8 @@ class Classifier(lightning.LightningModule):
         self.train_accuracy.update(logits.detach(), y)
         return loss
 
-    def _loss(self, logits: Tensor, y: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return the recipe's loss of these logits, or cosines, 0-d."""
         if not shapes.MODELS[self.recipe.model].gives_cosines:
             return F.cross_entropy(logits, y)
         scale, margin = self.recipe.scale, self.recipe.margin
@@ -102,7 +103,7 @@ class Classifier(lightning.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return the recipe's two rules as one optimizer, and the schedule, stepped per batch."""
-        optimizer = build_optimizer(self.net, self.recipe)
+        optimizer = build_optimizer(self.net, self.recipe, self.steps // self.recipe.epochs)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return [optimizer], [{"scheduler": schedule, "interval": "step"}]
 

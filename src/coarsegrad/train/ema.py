@@ -145,7 +145,7 @@ def averaged(
         )
     for name, w in weights.items():
         w.copy_(_at_average(w, values[name]))
-    _estimate_statistics(net, batches)
+    estimate_statistics(net, batches)
     return net
 
 
@@ -177,7 +177,12 @@ def _at_average(w: Tensor, average: Tensor) -> Tensor:
     return torch.where(average == 0, w, average.to(w.dtype))
 
 
-def _estimate_statistics(net: nn.Module, batches: Iterable[Tensor]) -> None:
+def estimate_statistics(net: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Estimate batch norm's statistics anew, in place, as ``averaged`` says; the net is in eval().
+
+    Raises:
+        ValueError: batch norm finds no batch.
+    """
     norms = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     if not norms:
         return
@@ -194,7 +199,7 @@ def _estimate_statistics(net: nn.Module, batches: Iterable[Tensor]) -> None:
             net(x.to(device))
     if not count:
         raise ValueError(
-            "averaged needs at least one batch for the statistics of batch norm, got none; give "
+            "the statistics of batch norm need at least one batch, got none; give "
             "training images, as they are without augmentation"
         )
     for norm, momentum in zip(norms, momenta, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, final
 
@@ -34,15 +35,20 @@ FLIPPING = frozenset({"bop", "bop2ndorder"})
 _WITH_MOMENTUM = frozenset({"sgdm", "clipped_sgd", "normalized_sgd"})
 
 
-def build_optimizer(net: nn.Module, recipe: Recipe) -> Optimizer:
-    """Return the recipe's two rules as one optimizer.
+def build_optimizer(net: nn.Module, recipe: Recipe, epoch: int = 1) -> Optimizer:
+    """Return the recipe's two rules as one optimizer, its variables split if the recipe says so.
 
     Latent weights end every step in [-1, 1], whichever rule moves them, so that rules are compared
     on the same set; real parameters are free.
 
+    Args:
+        net: the recipe's model.
+        recipe: rules, rates and options.
+        epoch: steps of an epoch, in which the recipe's ``rvs`` counts.
+
     Raises:
-        RecipeError: an option that the rule does not know, a value that it refuses, or a cstar that
-            no rule reads.
+        RecipeError: an option that the rule, or RVS, does not know, a value that it refuses, or a
+            cstar that no rule reads.
     """
     rules_used = {"optimizer": recipe.optimizer, "optimizer_real": recipe.optimizer_real}
     if not shapes.has_latents(recipe):
@@ -70,7 +76,20 @@ def build_optimizer(net: nn.Module, recipe: Recipe) -> Optimizer:
         ) from None
     if "optimizer" in rules_used and rules["binary"][0].__module__.startswith("torch."):
         optimizer.register_step_post_hook(_Box())
-    return optimizer
+    return _split(optimizer, recipe, epoch) if recipe.rvs else optimizer
+
+
+def _split(optimizer: Optimizer, recipe: Recipe, epoch: int) -> Optimizer:
+    options: dict[str, Any] = dict(recipe.rvs)
+    for key in ("warmup", "every"):
+        if isinstance(options.get(key), (int, float)):
+            options[key] = math.ceil(options[key] * epoch)
+    try:
+        return optim.RVS(optimizer, **options)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(
+            f"the recipe's rvs with options {dict(recipe.rvs)} is refused: {error}"
+        ) from None
 
 
 def _rule(

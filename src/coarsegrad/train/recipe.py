@@ -15,7 +15,9 @@ from coarsegrad.errors import RecipeError, nearest
 from coarsegrad.train import shapes
 
 DataName = Literal["mnist", "digits", "cifar10"]
-ModelName = Literal["small_cnn", "mlp", "lenet5", "vgg_small", "cnn7", "vgg11", "resnet20"]
+ModelName = Literal[
+    "small_cnn", "mlp", "lenet5", "binarized_lenet5", "vgg_small", "cnn7", "vgg11", "resnet20",
+]  # fmt: skip
 SteName = Literal[
     "identity", "clipped_identity", "triangle", "swish_sign", "relu", "clipped_relu", "sigmoid",
     "reverse_exp", "log_tailed",
@@ -51,6 +53,8 @@ class Recipe:
         layout: widths of ``lenet5``; None is 6-16-120-84.
         float_ends: of models that take it, ``lenet5`` and ``vgg_small``: float weights in the first
             layer and the last; None is the model's own.
+        norm: of ``binarized_lenet5``, whether batch norm stands before its activations; None is
+            the model's own.
         twin: train the model's float twin instead, with ``optimizer_real`` and ``lr_real``;
             options of binary networks are refused then.
         ste: coarse derivative of the activations; None is the model's own, hard tanh for signs and
@@ -81,10 +85,18 @@ class Recipe:
         validation: training images held out, the last ones; the run is then measured on them and
             never sees the test images. 0 trains on all and measures on the test images, once.
         evaluations: times in an epoch that held-out images are looked at.
+        start: a run folder, or None: the weights that it ended with are the initial ones; the
+            model must be the same.
+        rvs: options of ``optim.RVS``, which then splits the variables of both rules; ``warmup`` and
+            ``every`` count epochs here. Every evaluation measures the sparse twin u too, with batch
+            norm's statistics estimated anew. Without options, nothing is split.
         average: decay of an EMA of the latent weights; every evaluation then measures the signs of
             the EMA too, with batch norm's statistics estimated anew. None keeps no EMA.
-        average_images: training images for these statistics, without augmentation.
+        average_images: training images for such statistics, without augmentation.
         diagnostics: log what each tenth step did to the latent weights, per layer and in total.
+        smoothness: steps between two that are measured, along which the smoothness of the loss on
+            the first 1,000 training images goes into ``smoothness.csv``, see ``Smoothness``. None
+            measures none.
         limit: train on the first so many images only; None is all.
         checkpoint_every: steps between two checkpoints.
 
@@ -100,6 +112,7 @@ class Recipe:
     precision: _Precision | None = None
     layout: Layout | None = None
     float_ends: bool | None = None
+    norm: bool | None = None
     twin: bool = False
     ste: SteName | None = None
     epochs: _Count = 6
@@ -123,9 +136,12 @@ class Recipe:
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     validation: Annotated[int, Field(ge=0)] = 0
     evaluations: _Count = 1
+    start: str | None = None
+    rvs: dict[str, float | int | bool | str | None] = Field(default_factory=dict)
     average: Annotated[float, Field(gt=0, lt=1)] | None = None
     average_images: Annotated[int, Field(ge=2)] = 2000
     diagnostics: bool = False
+    smoothness: _Count | None = None
     limit: _Count | None = None
     checkpoint_every: _Count = 200
 

@@ -9,27 +9,29 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor, nn
+from torch import nn
 
-from coarsegrad.data import Batches
-from coarsegrad.errors import TrainError
+from coarsegrad.data import Batches, pixels
+from coarsegrad.errors import RecipeError, TrainError
 from coarsegrad.files import replacing
-from coarsegrad.train import ema
 from coarsegrad.train.averaging import AverageLatents
 from coarsegrad.train.build import Task, build_model, build_task
 from coarsegrad.train.callbacks import AtomicCheckpoints, MetricsTable, Row, SaveLast
 from coarsegrad.train.classification import Classifier
 from coarsegrad.train.diagnosing import LogDiagnostics
+from coarsegrad.train.load import load_run, statistics
 from coarsegrad.train.recipe import Recipe, read_recipe
+from coarsegrad.train.smoothness import Smoothness
+from coarsegrad.train.sparse import MeasureSparse
 
 _EVALUATION_BATCH = 500
+_SMOOTHNESS_BATCH = 1000
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Result:
     Attributes:
         accuracy: share of right answers, 0 to 1, at the latent weights as they ended.
         averaged_accuracy: the same at their averages; None if the recipe keeps none.
+        sparse_accuracy: the same at the sparse twin u; None without variable splitting.
+        sparsity: share of zeros in u, among the weights that are pruned.
         images: how many images it was measured on.
         measured_on: ``"test"`` or ``"validation"``.
         data: the data set's label.
@@ -51,6 +55,8 @@ class Result:
     data: str
     seconds: float
     averaged_accuracy: float | None = None
+    sparse_accuracy: float | None = None
+    sparsity: float | None = None
 
 
 def train(
@@ -79,6 +85,7 @@ def train(
         TrainError: the folder holds a run and ``resume`` is not set, or no checkpoint and it is,
             or another recipe's; or the loss became non-finite.
         DataError: the data set is missing or damaged.
+        RecipeError: ``start`` is a run of another model.
     """
     folder = Path(folder)
     checkpoint = folder / "last.ckpt"
@@ -94,7 +101,7 @@ def train(
         augment=recipe.augment,
     )
     steps = recipe.epochs * len(loader)
-    module = Classifier(build_model(recipe), recipe, task.train.classes, steps)
+    module = Classifier(_initial(recipe), recipe, task.train.classes, steps)
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "recipe.yaml") as temporary:
         temporary.write_text(recipe.to_yaml(), encoding="utf-8")
@@ -107,7 +114,7 @@ def train(
             MetricsTable(folder / "metrics.csv", show),
             SaveLast(folder / "last.ckpt", recipe.checkpoint_every),
         ]
-        every = [*_measuring(recipe, task), *callbacks, *own]
+        every = [*_measuring(recipe, task, folder), *callbacks, *own]
         trainer = _trainer(recipe, folder, every, progress)
         found = _fit(trainer, module, loader, evaluation, task, checkpoint, resume)
     return Result(
@@ -117,6 +124,8 @@ def train(
         data=task.train.name,
         seconds=time.monotonic() - start,
         averaged_accuracy=found.get("averaged_accuracy"),
+        sparse_accuracy=found.get("sparse_accuracy"),
+        sparsity=found.get("sparsity"),
     )
 
 
@@ -148,66 +157,34 @@ def _fit(
     }
 
 
-def _measuring(recipe: Recipe, task: Task) -> list[lightning.Callback]:
+def _measuring(recipe: Recipe, task: Task, folder: Path) -> list[lightning.Callback]:
     found: list[lightning.Callback] = []
     if recipe.average is not None:
-        found.append(AverageLatents(recipe.average, _statistics(recipe, task)))
+        found.append(AverageLatents(recipe.average, statistics(recipe, task)))
+    if recipe.rvs:
+        found.append(MeasureSparse(statistics(recipe, task)))
     if recipe.diagnostics:
         found.append(LogDiagnostics())
+    if recipe.smoothness is not None:
+        fixed = task.train.take(slice(0, _SMOOTHNESS_BATCH))
+        batch = torch.from_numpy(pixels(fixed.x)), torch.from_numpy(fixed.y)
+        found.append(Smoothness(folder / "smoothness.csv", recipe.smoothness, batch=batch))
     return found
 
 
-def _statistics(recipe: Recipe, task: Task) -> Callable[[], Iterator[Tensor]]:
-    return partial(ema.statistics_batches, task.train, recipe.average_images, recipe.seed)
-
-
-def load_run(folder: str | Path, *, averaged: bool = False) -> tuple[Recipe, nn.Module]:
-    """Return a run's recipe and its trained model, in evaluation mode.
-
-    Args:
-        folder: the run folder.
-        averaged: the model at its averaged latents, as the run measured it; batch norm's
-            statistics are estimated anew, which takes the training images.
-
-    Raises:
-        TrainError: the folder holds no run, or a run without a checkpoint or without averages.
-        RecipeError: its recipe.yaml is damaged.
-        DataError: ``averaged``, and the data set is missing or damaged.
-    """
-    folder = Path(folder)
-    recipe_file, checkpoint = folder / "recipe.yaml", folder / "last.ckpt"
-    for file in (recipe_file, checkpoint):
-        if not file.is_file():
-            raise TrainError(
-                f"{folder} needs to be a run folder with recipe.yaml and last.ckpt, "
-                f"{file.name} is missing; make one with: coarsegrad train RECIPE"
-            )
-    recipe = read_recipe(recipe_file)
-    if averaged and recipe.average is None:
-        raise TrainError(
-            f"{folder} keeps no averages of its latent weights, for its recipe has no average; "
-            "train with average: 0.99 or the like, or take the model as it ended"
-        )
+def _initial(recipe: Recipe) -> nn.Module:
     net = build_model(recipe)
-    prefix = "net."
-    try:
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        state = saved["state_dict"]
-        net.load_state_dict(
-            {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
-        )
-        values = saved["callbacks"][AverageLatents.__qualname__]["values"] if averaged else {}
-    except (OSError, MemoryError):
-        raise
-    except Exception as error:
-        # Of a damaged file torch raises whatever its unpickler stumbles over: struct.error, ...
-        raise TrainError(
-            f"{checkpoint} does not hold the weights of {recipe_file}'s {recipe.model}: it is "
-            f"damaged, or one of the two was exchanged ({error}); train again"
-        ) from None
-    if averaged:
-        net = ema.averaged(net, values, _statistics(recipe, build_task(recipe))())
-    return recipe, net.eval()
+    if recipe.start is not None:
+        before, trained = load_run(recipe.start)
+        try:
+            net.load_state_dict(trained.state_dict())
+        except RuntimeError:
+            raise RecipeError(
+                f"start: {recipe.start} is a run of {before.model} with other weights than those "
+                f"of model: {recipe.model} as the recipe builds it; start from a run of the same "
+                "model and options"
+            ) from None
+    return net
 
 
 def _check_folder(folder: Path, recipe: Recipe, resume: bool) -> None:

@@ -24,13 +24,14 @@ MODELS = {
     "small_cnn": _Model(_DIGIT, "W1A1"),
     "mlp": _Model(_DIGIT, "W1A1", frozenset({"width"})),
     "lenet5": _Model(_DIGIT, "W1A1", frozenset({"precision", "layout", "float_ends"})),
+    "binarized_lenet5": _Model(_DIGIT, "W32A1", frozenset({"norm"})),
     "vgg_small": _Model(_COLOUR, "W1A1", frozenset({"width", "float_ends"})),
     "cnn7": _Model(_DIGIT, "W32A4", frozenset({"width", "precision"}), gives_cosines=True),
     "vgg11": _Model(_COLOUR, "W32A4", frozenset({"width", "precision"})),
     "resnet20": _Model(_COLOUR, "W32A4", frozenset({"width", "precision"})),
 }
 #: Keys of a recipe that are arguments of some models; None leaves the model's own value.
-OPTIONS = ("width", "precision", "layout", "float_ends")
+OPTIONS = ("width", "precision", "layout", "float_ends", "norm")
 # What is of use to latent weights alone, and what to quantized activations.
 _LATENT_ONLY = ("optimizer", "options", "lr_binary", "average", "diagnostics")
 _FLIPPING = ("bop", "bop2ndorder")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 KINDS = {"quantized": "4-bit activations", "float": "float activations"}
 FILTERS: dict[str, tuple[str, ...] | None] = {"kind": tuple(KINDS)}
 """Keys and values of ``Request.only``."""
+TRAINS = True
 
 SHOWN = 2_000  # test images in the picture and in the table
 _QUICK = {"epochs": 1, "limit": 1_000, "width": 4}

@@ -18,6 +18,7 @@ from coarsegrad.reproduce.report import Comparison, Report, Request, Verdict
 
 FILTERS = lenet.FILTERS
 """Keys and values of ``Request.only``."""
+TRAINS = True
 
 SEEDS = 1
 DECAY = 0.0

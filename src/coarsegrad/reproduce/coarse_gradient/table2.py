@@ -17,6 +17,7 @@ from coarsegrad.reproduce.report import Comparison, Report, Request, Verdict
 
 FILTERS = lenet.FILTERS
 """Keys and values of ``Request.only``."""
+TRAINS = True
 
 PAPER = {
     ("float", "none"): 99.45,
