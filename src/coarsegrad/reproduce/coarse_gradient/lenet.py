@@ -10,8 +10,7 @@ of it, copy their tables beside another's as ``lenet5-NAME.csv`` and ``lenet5_no
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, final
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, final
 from coarsegrad.reproduce.ledger import Ledger
 from coarsegrad.reproduce.report import Request
 from coarsegrad.reproduce.threads import one_thread
+from coarsegrad.reproduce.training import epochs_shown, run_folder
 
 if TYPE_CHECKING:
     from coarsegrad.train import Recipe
@@ -144,16 +144,14 @@ def _train(request: Request, one: Run) -> tuple[dict[str, Any], list[dict[str, A
     from coarsegrad.train import train
 
     recipe = one.recipe(quick=request.quick)
-    # Another rate is another folder: a run is resumed with the recipe it began with.
-    mark = hashlib.sha256(recipe.to_yaml().encode()).hexdigest()[:8]
-    folder = request.out / "runs" / f"{str(one).replace(' ', '-')}-{mark}"
+    folder = run_folder(request, str(one), recipe)
     watch = WeightNorms()
     with one_thread():
         result = train(
             recipe,
             folder,
             resume=(folder / "last.ckpt").exists(),
-            show=_epochs(request.show, recipe),
+            show=epochs_shown(request, recipe),
             callbacks=[watch],
         )
     key = one.key(quick=request.quick)
@@ -162,13 +160,3 @@ def _train(request: Request, one: Run) -> tuple[dict[str, Any], list[dict[str, A
     return row, [
         {**key, "epoch": epoch, "norm": round(norm, 6)} for epoch, norm in enumerate(watch.norms)
     ]
-
-
-def _epochs(show: Callable[[str], None], recipe: Recipe) -> Callable[[dict[str, float]], None]:
-    def epoch(row: dict[str, float]) -> None:
-        show(
-            f"    epoch {row['epoch']:.0f}/{recipe.epochs}: loss {row['train_loss']:.4f}, "
-            f"training accuracy {row['train_accuracy']:.2%}"
-        )
-
-    return epoch

@@ -6,8 +6,6 @@ of its seed for as many epochs again. One thread each. Finished runs are skipped
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any, final
 from coarsegrad.reproduce.ledger import Ledger
 from coarsegrad.reproduce.report import Request
 from coarsegrad.reproduce.threads import one_thread
+from coarsegrad.reproduce.training import epochs_shown, run_folder
 
 if TYPE_CHECKING:
     from torch import nn
@@ -116,7 +115,7 @@ def _train(request: Request, one: Run) -> dict[str, Any]:
             recipe,
             folder,
             resume=(folder / "last.ckpt").exists(),
-            show=_epochs(request.show, recipe),
+            show=epochs_shown(request, recipe),
             callbacks=[GradualPruning(**MAGNITUDE)] if one.method == "magnitude" else [],
         )
         net = network(folder, sparse=one.method in SPLITTINGS)
@@ -162,17 +161,4 @@ def measured(net: nn.Module, *, quick: bool) -> tuple[float, list[Any]]:
 
 
 def _folder(request: Request, one: Run, start: Path | None) -> Path:
-    # Other settings are another folder: a run is resumed with the recipe it began with.
-    text = one.recipe(quick=request.quick, start=start).to_yaml()
-    mark = hashlib.sha256(text.encode()).hexdigest()[:8]
-    return request.out / "runs" / f"{str(one).replace(' ', '-')}-{mark}"
-
-
-def _epochs(show: Callable[[str], None], recipe: Recipe) -> Callable[[dict[str, float]], None]:
-    def epoch(row: dict[str, float]) -> None:
-        show(
-            f"    epoch {row['epoch']:.0f}/{recipe.epochs}: loss {row['train_loss']:.4f}, "
-            f"training accuracy {row['train_accuracy']:.2%}"
-        )
-
-    return epoch
+    return run_folder(request, str(one), one.recipe(quick=request.quick, start=start))
