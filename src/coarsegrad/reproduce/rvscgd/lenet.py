@@ -26,8 +26,8 @@ SPLIT = "mnist_binarized_lenet5_rvscgd"
 # lambda and beta of each penalty, chosen on held-out training images (make tune-rvscgd).
 SPLITTINGS = {
     "l0": {"lam": 0.0125, "beta": 10.0},
-    "l1": {"lam": 0.03, "beta": 1.0},
-    "transformed_l1": {"lam": 0.02, "beta": 1.0},
+    "l1": {"lam": 0.009, "beta": 0.2},
+    "transformed_l1": {"lam": 0.006, "beta": 0.3},
 }
 METHODS = ("base", "no norm", "dense", *SPLITTINGS, "magnitude")
 """``dense`` trains the base on, ``magnitude`` prunes it gradually: the two controls."""
