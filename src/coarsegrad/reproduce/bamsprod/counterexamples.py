@@ -30,6 +30,11 @@ NOTES = (
     "The proofs' appendix is not published: the repaired sequence is AdaBound's Theorem 1.",
 )
 
+SHORT = {
+    "reddi1": "Reddi 1", "reddi2": "Reddi 2", "repaired1": "Theorem 1, repaired",
+    "binary": "Reddi 2, binary",
+}  # fmt: skip
+
 
 def run(request: Request) -> Report:
     """Run every rule on four toys for T = 1e6, some 4 minutes; quick, eight rules for T = 1e5."""
@@ -159,8 +164,7 @@ def _draw(found: Found, toys: dict[str, Toy], path: Path) -> Path:
                       linestyle=(0, (4, 2)) if rule.endswith("literal") else "-")  # fmt: skip
         axes.axhline(toy.gap, color="#8a94a0", linewidth=0.9, linestyle=(0, (1, 2)))
         axes.set(xscale="log", yscale="log", xlabel="t")
-        axes.set_title(toy.title.replace(", binary, alpha = 0.5", ",\nbinary"), fontsize=9,
-                       loc="left")  # fmt: skip
+        axes.set_title(SHORT[name], fontsize=10, loc="left")
     panels[0].set_ylabel("R_t / t (dotted: staying at +1)")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(DRAWN), frameon=False,
