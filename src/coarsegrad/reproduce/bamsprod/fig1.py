@@ -109,7 +109,7 @@ def _draw(land: Landscape, found: Found, names: tuple[str, ...], path: Path) -> 
     from coarsegrad.theory.landscape import shubert
 
     figure, panels = canvas(2.2 * len(names), 2.7, columns=len(names))
-    axis = torch.linspace(-5.5, 5.5, 90, dtype=torch.float64)
+    axis = torch.linspace(-8, 8, 130, dtype=torch.float64)
     grid = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), -1)
     for axes, name in zip(panels, names, strict=True):
         axes.pcolormesh(axis.numpy(), axis.numpy(), shubert(grid).numpy(), cmap="Greys_r",
@@ -122,7 +122,7 @@ def _draw(land: Landscape, found: Found, names: tuple[str, ...], path: Path) -> 
                           label=("binary" if binary else "float") if not i else None)  # fmt: skip
                 axes.plot(*points[-1, i], "o", color=colour, markeredgecolor="black", markersize=6)
                 axes.plot(*points[0, i], "x", color=colour, markersize=6)
-        axes.set(xlim=(-5.5, 5.5), ylim=(-5.5, 5.5), aspect="equal", xlabel="4 o1 . w")
+        axes.set(xlim=(-8, 8), ylim=(-8, 8), aspect="equal", xlabel="4 o1 . w")
         axes.set_title(name, fontsize=10)
         axes.grid(visible=False)
     panels[0].set_ylabel("4 o2 . w")
