@@ -1,6 +1,6 @@
 r"""Proximal maps: the nearest point that a penalty or a constraint lets through.
 
-.. math:: \mathrm{prox}_{rP}(x) = \arg\min_u \tfrac12 |u - x|^2 + r P(u)
+.. math:: \mathrm{prox}_{rP}(x) = \arg\min_u \frac{1}{2} |u - x|^2 + r P(u)
 
 Pure functions of tensors. The result is a new tensor of x's shape, dtype and device, without a
 gradient history: proximal maps run on weights, not inside a graph. Sixteen-bit floats are computed
@@ -72,10 +72,11 @@ def transformed_l1(x: Tensor, r: float | Tensor, a: float = 1.0) -> Tensor:
 
     0 up to the threshold t, and beyond it the largest root of the stationary equation:
 
-    .. math:: t = r \tfrac{a+1}{a} \;\mathrm{if}\; r \le \tfrac{a^2}{2(a+1)}, \;\mathrm{else}\;
-              \sqrt{2r(a+1)} - \tfrac a2
+    .. math:: t = r \frac{a+1}{a} \;\mathrm{if}\; r \leq \frac{a^2}{2(a+1)}, \;\mathrm{else}\;
+              \sqrt{2r(a+1)} - \frac{a}{2}
 
-    .. math:: g_r(x) = \mathrm{sgn}(x)\left(|x| - \tfrac43 (a + |x|) \sin^2 \tfrac{\phi}{6}\right),
+    .. math:: g_r(x) = \mathrm{sgn}(x)
+              \left(|x| - \frac{4}{3} (a + |x|) \sin^2 \frac{\phi}{6}\right),
               \quad \cos\phi = 1 - \frac{27\, r\, a (a+1)}{2 (a + |x|)^3}
 
     The printed (2/3)(a + \|x\|) cos(phi/3) - 2a/3 + \|x\|/3 is the same number and loses its digits

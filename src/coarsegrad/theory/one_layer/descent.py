@@ -34,8 +34,8 @@ def lipschitz_ratio(net: OneLayer, w1: Tensor, w2: Tensor, *, coarse: bool) -> T
 def lemma4_slack(net: OneLayer, w1: Tensor, w2: Tensor) -> Tensor:
     r"""Return the right side minus the left side of Lemma 4's inequality with L = A, (...).
 
-    .. math:: f(w_2) - f(w_1) \le \langle \mathbb E g(w_1), w_2 - w_1\rangle
-              + \tfrac A2 |w_2 - w_1|^2
+    .. math:: f(w_2) - f(w_1) \leq \langle \mathrm{E} g(w_1), w_2 - w_1\rangle
+              + \frac{A}{2} |w_2 - w_1|^2
 
     True for unit vectors with theta_2 <= theta_1, which the paper's proof uses and its lemma does
     not say; false without.
@@ -70,7 +70,7 @@ class Lemma6(NamedTuple):
 def lemma6(net: OneLayer, splitting: Splitting, w: Tensor, u: Tensor) -> Lemma6:
     r"""Take one step from unit w at fixed u, and return what Lemma 6 compares.
 
-    .. math:: L(u, w^+) - L(u, w) \le -\tfrac12 \left[\tfrac{1 + 1/C}{\eta} - (\beta + A)\right]
+    .. math:: L(u, w^+) - L(u, w) \leq -\frac{1}{2} \left[\frac{1 + 1/C}{\eta} - (\beta + A)\right]
               |w^+ - w|^2, \qquad C = 1 / |\hat w|
 
     where theta does not grow. So eta <= 1 / (beta + A) always suffices, and the paper's C <= 2 is
@@ -107,8 +107,8 @@ class Limit(NamedTuple):
 def limit(net: OneLayer, splitting: Splitting, w: Tensor) -> Limit:
     r"""Return how far w, (..., d), is from meeting Theorem 1's (12), (13) and Lemma 7.
 
-    .. math:: w^* = C w + \tfrac{\beta}{A} (w - \mathrm{prox}(w)), \qquad
-              |w - w^*| \le \tfrac{2 \beta}{A} \sin\gamma
+    .. math:: w^* = C w + \frac{\beta}{A} (w - \mathrm{prox}(w)), \qquad
+              |w - w^*| \leq \frac{2 \beta}{A} \sin\gamma
 
     >>> net = OneLayer(torch.tensor([0.6, 0.8, 0.0], dtype=torch.float64))
     >>> splitting = Splitting("l1", lam=0.02, beta=0.4)

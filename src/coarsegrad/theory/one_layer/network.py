@@ -87,7 +87,7 @@ class OneLayer:
     def loss(self, w: Tensor) -> Tensor:
         r"""Return the population loss (3), (...), for weights (..., d).
 
-        .. math:: f(w) = \tfrac12 \mathbb E (1^T\sigma(Zw) - 1^T\sigma(Zw^*))^2
+        .. math:: f(w) = \frac{1}{2} \mathrm{E} (1^T\sigma(Zw) - 1^T\sigma(Zw^*))^2
                   = \frac{k}{2\pi}\, \theta(w, w^*)
 
         The cross terms of the square vanish, since sigma and sigma* have the same mean.
@@ -109,7 +109,7 @@ class OneLayer:
     def coarse_gradient(self, w: Tensor) -> Tensor:
         r"""Return the expected coarse gradient, (..., d), for any w that is not 0 (Lemma 2).
 
-        .. math:: \mathbb E\, g(w, Z) = A (\hat w - w^*)
+        .. math:: \mathrm{E}\, g(w, Z) = A (\hat w - w^*)
 
         The lemma's k c / sqrt(2 pi) (w^ - cos(theta/2) b), with b between w^ and w*, is the same.
         """

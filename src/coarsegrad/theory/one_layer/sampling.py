@@ -53,13 +53,13 @@ def moments(net: OneLayer, w: Tensor, patches: int, seed: int = 0, block: int = 
     The k patches of a sample are independent and sigma - sigma* has mean 0, so only a patch's
     product with itself counts:
 
-    .. math:: f = \tfrac k2 \mathbb E (\sigma - \sigma^*)^2, \qquad
-              \mathbb E g = c k\, \mathbb E (\sigma - \sigma^*)\, \sigma z
+    .. math:: f = \frac{k}{2} \mathrm{E} (\sigma - \sigma^*)^2, \qquad
+              \mathrm{E} g = c k\, \mathrm{E} (\sigma - \sigma^*)\, \sigma z
 
     and, since sigma jumps where <z, w> = 0, a plane that z_P = z - <z, w^> w^ samples,
 
-    .. math:: \nabla f = \frac k2 \frac{1}{\sqrt{2\pi}\,|w|}\,
-              \mathbb E\, z_P (1 - 2\, \sigma(\langle z_P, w^* \rangle))
+    .. math:: \nabla f = \frac{k}{2} \frac{1}{\sqrt{2\pi}\,|w|}\,
+              \mathrm{E}\, z_P (1 - 2\, \sigma(\langle z_P, w^* \rangle))
 
     Args:
         net: with ``star`` (d,).
