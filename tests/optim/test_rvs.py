@@ -43,7 +43,7 @@ def sgd(*params: nn.Parameter, **options: Any) -> RVS:
         {"support": "irreversible", "every": 5},
         {"support": "irreversible", "every": 3, "penalty": "l1", "admm": True, "warmup": 4},
     ],
-    ids=str,
+    ids=lambda options: re.sub(r"<function (\w+).*?>", r"\1", str(options)),
 )
 def test_is_the_twin_around_sgd(options: dict[str, Any]) -> None:
     w = weights()
