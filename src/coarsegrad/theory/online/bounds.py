@@ -66,9 +66,9 @@ def corrected(run: Trace, D: float = 2.0) -> Bound:
     Raises:
         ValueError: the run's eta does not fall, or beta1 >= sqrt(beta2).
 
-    >>> from coarsegrad.theory.online import problems, setting, trace, twins
-    >>> toy = problems.reddi2()
-    >>> run = trace.trace(twins.twins()["AMSGrad"], toy, 1000, setting.Setting(betas=toy.betas))
+    >>> from coarsegrad.theory.online import Setting, reddi2, trace, twins
+    >>> toy = reddi2()
+    >>> run = trace(twins()["AMSGrad"], toy, 1000, Setting(betas=toy.betas))
     >>> corrected(run).verdict
     'holds'
     """

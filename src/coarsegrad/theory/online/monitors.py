@@ -73,9 +73,9 @@ def monitors(run: Trace) -> Monitor:
 
     A fall of less than 1e-12 of the scale is rounding, and does not count.
 
-    >>> from coarsegrad.theory.online import problems, setting, trace, twins
-    >>> toy = problems.reddi2()
-    >>> run = trace.trace(twins.twins()["Adam"], toy, 1000, setting.Setting(betas=toy.betas))
+    >>> from coarsegrad.theory.online import Setting, reddi2, trace, twins
+    >>> toy = reddi2()
+    >>> run = trace(twins()["Adam"], toy, 1000, Setting(betas=toy.betas))
     >>> round(monitors(run).share, 1)
     0.9
     """
