@@ -74,8 +74,9 @@ def test_the_lemmas_along_a_run(density, ste, bits, eta, cells, ratios, sums) ->
     assert proposition.total <= proposition.telescoped <= proposition.bound
     own = [found.worst(lemma).ratio for lemma in ("lemma51", "lemma53", "lemma55")]
     within(own[0], 1, 1.15 * ratios[0])
-    # With ReLU the ratios are those of the geometry; the other STEs' delta hangs on max |h|.
-    spread = 1.03 if isinstance(ste, ReLU) else 2.5
+    # With ReLU the ratios are those of the geometry, neared the more levels there are; the other
+    # STEs' delta hangs on max |h|.
+    spread = (1.03 if bits == 4 else 1.06) if isinstance(ste, ReLU) else 2.5
     within(own[1], ratios[1] / spread, ratios[1] * spread)
     within(own[2], ratios[2] / spread, ratios[2] * spread)
     for ours, theirs in zip(
