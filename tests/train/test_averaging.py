@@ -17,6 +17,7 @@ from coarsegrad.data import Batches, digits, pixels
 from coarsegrad.errors import RecipeError, TrainError
 from coarsegrad.models import mlp
 from coarsegrad.train import AverageLatents, Classifier, Recipe, load_run, read_recipe, train
+from interruption import train_until
 
 TINY = Recipe(
     data="digits", model="mlp", epochs=3, batch_size=64, limit=640, checkpoint_every=7,
@@ -48,21 +49,11 @@ def test_training_is_as_if_nothing_was_measured(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("optimizer", ["bamsprod", "bop"])
 def test_interrupted_and_resumed_the_averages_are_the_same_bits(
-    optimizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    optimizer: Any, tmp_path: Path
 ) -> None:
     recipe = dataclasses.replace(TINY, optimizer=optimizer, lr_binary=0.01)
     whole = train(recipe, tmp_path / "whole")
-    step = Classifier.training_step
-
-    def stop(module: Classifier, batch: Any, batch_idx: int) -> Tensor:
-        if module.global_step == 17:
-            raise OSError("power is out")
-        return step(module, batch, batch_idx)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Classifier, "training_step", stop)
-        with pytest.raises(OSError, match="power is out"):
-            train(recipe, tmp_path / "cut")
+    train_until(17, recipe, tmp_path / "cut")
     assert saved(tmp_path / "cut")["global_step"] == 14
     resumed = train(recipe, tmp_path / "cut", resume=True)
     states = [saved(tmp_path / name)["callbacks"]["AverageLatents"] for name in ("whole", "cut")]

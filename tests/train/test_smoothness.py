@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from coarsegrad.errors import DivergenceError, RecipeError, TrainError
-from coarsegrad.train import Classifier, Recipe, Smoothness, read_recipe, train
+from coarsegrad.train import Recipe, Smoothness, read_recipe, train
+from interruption import train_until
 
 TINY = Recipe(data="digits", model="mlp", width=16, epochs=2, batch_size=64, limit=320)
 COLUMNS = ["step", "gradient", "smoothness", "length", "hessian", "loss"]
@@ -53,22 +54,10 @@ def test_training_is_as_if_nothing_was_measured(tmp_path: Path) -> None:
     assert not (tmp_path / "b" / "smoothness.csv").exists()
 
 
-def test_interrupted_and_resumed_the_table_is_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_and_resumed_the_table_is_the_same(tmp_path: Path) -> None:
     recipe = dataclasses.replace(TINY, smoothness=2, checkpoint_every=3)
     train(recipe, tmp_path / "whole")
-    step = Classifier.training_step
-
-    def stop(module: Classifier, batch: Any, batch_idx: int) -> Tensor:
-        if module.global_step == 8:
-            raise OSError("power is out")
-        return step(module, batch, batch_idx)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Classifier, "training_step", stop)
-        with pytest.raises(OSError, match="power is out"):
-            train(recipe, tmp_path / "cut")
+    train_until(8, recipe, tmp_path / "cut")
     cut = tmp_path / "cut"
     assert [row["step"] for row in table(cut / "smoothness.partial.csv")] == ["0", "2", "4", "6"]
     assert not (cut / "smoothness.csv").exists(), "marked as partial"

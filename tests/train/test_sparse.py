@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from coarsegrad.data import digits, pixels
 from coarsegrad.errors import RecipeError, TrainError
 from coarsegrad.optim import RVS
-from coarsegrad.train import Classifier, Recipe, at_twin, load_run, read_recipe, train
+from coarsegrad.train import Recipe, at_twin, load_run, read_recipe, train
 from coarsegrad.train.build import build_model
 from coarsegrad.train.optimizers import build_optimizer
+from interruption import train_until
 
 PLAIN = Recipe(
     data="digits", model="binarized_lenet5", epochs=2, batch_size=64, limit=640, validation=200,
@@ -55,24 +56,12 @@ def test_training_is_as_if_nothing_was_measured(
     assert all(torch.equal(a[key], b[key]) for key in b)
 
 
-def test_interrupted_and_resumed_u_is_the_same_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_and_resumed_u_is_the_same_bits(tmp_path: Path) -> None:
     recipe = dataclasses.replace(
         SPLIT, checkpoint_every=3, rvs={**SPLIT.rvs, "support": "irreversible", "every": 0.5}
     )
     whole = train(recipe, tmp_path / "whole")
-    step = Classifier.training_step
-
-    def stop(module: Classifier, batch: Any, batch_idx: int) -> Tensor:
-        if module.global_step == 8:
-            raise OSError("power is out")
-        return step(module, batch, batch_idx)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Classifier, "training_step", stop)
-        with pytest.raises(OSError, match="power"):
-            train(recipe, tmp_path / "cut")
+    train_until(8, recipe, tmp_path / "cut")
     resumed = train(recipe, tmp_path / "cut", resume=True)
     assert dataclasses.replace(resumed, seconds=0) == dataclasses.replace(whole, seconds=0)
     nets = [load_run(tmp_path / name, sparse=True)[1] for name in ("whole", "cut")]
