@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
@@ -56,7 +57,7 @@ def paper(name: str) -> Paper:
 
 
 def run(name: str, item: str, request: Request) -> Report:
-    """Run one item of a paper.
+    """Run one item of a paper; one that says ``FIXED_SEEDS = True`` notes that it takes no number.
 
     Args:
         name: the paper, one of ``papers()``.
@@ -68,8 +69,13 @@ def run(name: str, item: str, request: Request) -> Report:
         MissingExtraError: the item needs a package that is not installed.
     """
     check_only(name, item, request.only)
-    found: Callable[[Request], Report] = _item(name, item).run
-    return found(request)
+    module = _item(name, item)
+    found: Callable[[Request], Report] = module.run
+    report = found(request)
+    if request.seeds is not None and getattr(module, "FIXED_SEEDS", False):
+        note = f"A number of seeds, {request.seeds}, has no effect here: {item} has its own."
+        report = dataclasses.replace(report, notes=(*report.notes, note))
+    return report
 
 
 def check_only(name: str, item: str, only: Mapping[str, tuple[str, ...]]) -> None:

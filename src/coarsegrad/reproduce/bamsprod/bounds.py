@@ -30,6 +30,8 @@ NOTES = (
     "The quadratic example is of AMSGrad, BAMSProd without its projection.",
 )
 
+FIXED_SEEDS = True
+
 
 def run(request: Request) -> Report:
     """Trace four problems for T = 1e5, the literal one for 1e6, some 2 minutes; quick, 1e4."""

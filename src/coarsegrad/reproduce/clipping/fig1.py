@@ -40,6 +40,8 @@ NOTES = (
 
 Rows = dict[str, list[dict[str, Any]]]
 
+FIXED_SEEDS = True
+
 
 def run(request: Request) -> Report:
     """Train and measure: four recurrent networks and two perceptrons, minutes; quick, seconds."""

@@ -8,6 +8,8 @@ from coarsegrad.reproduce.report import Comparison, Report, Request
 
 ETA, GAMMA = 0.1, 1.0
 
+FIXED_SEEDS = True
+
 
 def run(request: Request) -> Report:
     """Compare the rates over eight decades of the gradient's norm; no time in either form."""

@@ -21,6 +21,8 @@ D = 10
 QUANTITIES = {"loss": "f, (3)", "coarse_gradient": "E g", "gradient": "grad f"}
 WHERE = {"loss": "(3)", "coarse_gradient": "Lemma 2", "gradient": "Lemma 2"}
 
+FIXED_SEEDS = True
+
 
 def run(request: Request) -> Report:
     """Estimate each quantity at three angles: 2e7 patches each; quick, 5e5."""
