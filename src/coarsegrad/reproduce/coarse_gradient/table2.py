@@ -10,12 +10,12 @@ from __future__ import annotations
 import statistics
 from pathlib import Path
 
-from coarsegrad.reproduce.coarse_gradient import lenet
-from coarsegrad.reproduce.coarse_gradient.lenet import LAYOUTS, STES
+from coarsegrad.reproduce.coarse_gradient import trainings
+from coarsegrad.reproduce.coarse_gradient.trainings import LAYOUTS, STES
 from coarsegrad.reproduce.ledger import Ledger
 from coarsegrad.reproduce.report import Comparison, Report, Request, Verdict
 
-FILTERS = lenet.FILTERS
+FILTERS = trainings.FILTERS
 """Keys and values of ``Request.only``."""
 TRAINS = True
 
@@ -44,8 +44,8 @@ Scores = dict[tuple[str, str, str], list[float]]
 
 def run(request: Request) -> Report:
     """Train what is missing (about 5 minutes a wide run, 3 a narrow one) and compare."""
-    seeds = request.seeds_or(1 if request.quick else lenet.SEEDS)
-    done, norms = lenet.finish(request, lenet.runs(request, seeds))
+    seeds = request.seeds_or(1 if request.quick else trainings.SEEDS)
+    done, norms = trainings.finish(request, trainings.runs(request, seeds))
     files: tuple[Path, ...] = (done.path, norms.path)
     return Report(
         "Section 8.2, Table 2: LeNet-5 on MNIST, test accuracy in percent",
@@ -59,9 +59,9 @@ def scores(done: Ledger, request: Request) -> Scores:
     """Return the accuracies of finished runs that ``only`` lets pass, of today's settings."""
     found: Scores = {}
     for row in done.rows:
-        one = lenet.run_of(row)
-        today = row == lenet.finished(done, one, quick=request.quick)
-        if request.wants(**vars(one)) and today:
+        one = trainings.run_of(row)
+        today = row == trainings.finished(done, one, quick=request.quick)
+        if one.layout in LAYOUTS and request.wants(**vars(one)) and today:
             place = (one.layout, one.precision, one.ste)
             found.setdefault(place, []).append(100 * float(row["accuracy"]))
     return found

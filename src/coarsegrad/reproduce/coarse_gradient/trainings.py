@@ -1,11 +1,12 @@
-"""The LeNet-5 trainings of section 8.2: which there are, one of them, and the table they leave.
+"""The trainings of section 8: which there are, one of them, and the tables they leave.
 
-Each run is a recipe, ``mnist_lenet5_w32a2`` or ``mnist_lenet5_w32a4`` with changes, or the float
-twin of the former. One thread each: a run's numbers are a function of its row. Finished runs are
-skipped, a run that was stopped goes on from its last checkpoint.
+Each run is a shipped recipe with changes, or the float twin of one: ``mnist_lenet5_w32a2`` and
+``mnist_lenet5_w32a4`` in two layouts, ``cifar10_vgg11_w32a4_cpu`` and
+``cifar10_resnet20_w32a4_cpu``. One thread each: a run's numbers are a function of its row. Finished
+runs are skipped, a run that was stopped goes on from its last checkpoint.
 
 Several processes share the work by ``--only``, each with an ``--out`` of its own. To report on all
-of it, copy their tables beside another's as ``lenet5-NAME.csv`` and ``lenet5_norms-NAME.csv``.
+of it, copy their tables beside another's as ``trainings-NAME.csv`` and ``norms-NAME.csv``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from coarsegrad.train import Recipe
 
 LAYOUTS = ("20-50-500", "6-16-120-84")
+"""Of LeNet-5 on MNIST."""
+CIFAR = ("vgg11", "resnet20")
+"""Networks on CIFAR-10, in the place of a layout: 4 bits, with the coarse derivative of a ReLU."""
 PRECISIONS = ("float", "W32A2", "W32A4")
 STES = ("relu", "reverse_exp", "log_tailed")
 SEEDS = 3
@@ -31,10 +35,12 @@ FILTERS: dict[str, tuple[str, ...] | None] = {
     "layout": LAYOUTS, "precision": PRECISIONS, "ste": ("none", *STES), "seed": None,
 }  # fmt: skip
 """Keys of ``Request.only``; a float network has the ste ``none``."""
+FILTERS_OF_ALL = {**FILTERS, "layout": (*LAYOUTS, *CIFAR)}
 
 _RUN = ("layout", "precision", "ste", "seed", "weight_decay")
 _SETTINGS = ("epochs", "images", "lr_real")
 _QUICK = {"epochs": 1, "limit": 2_000}
+_IMAGES = {"mnist": 60_000, "cifar10": 50_000}
 
 
 @final
@@ -52,13 +58,15 @@ class Run:
         """Return what it trains."""
         from coarsegrad.train import read_recipe, recipe_path
 
-        changes: dict[str, Any] = {"layout": self.layout, "seed": self.seed}
-        if self.precision == "float":
-            path = recipe_path("mnist_lenet5_w32a2")
-            changes |= {"twin": True, "ste": None}
+        changes: dict[str, Any] = {"seed": self.seed}
+        if self.layout in CIFAR:
+            path = recipe_path(f"cifar10_{self.layout}_w32a4_cpu")
         else:
-            path = recipe_path(f"mnist_lenet5_{self.precision.lower()}")
-            changes["ste"] = self.ste
+            bits = "w32a2" if self.precision == "float" else self.precision.lower()
+            path = recipe_path(f"mnist_lenet5_{bits}")
+            changes["layout"] = self.layout
+        float_twin = self.precision == "float"
+        changes |= {"twin": True, "ste": None} if float_twin else {"ste": self.ste}
         if self.decay is not None:
             changes["weight_decay"] = self.decay
         return read_recipe(path, {**changes, **(_QUICK if quick else {})})
@@ -75,14 +83,22 @@ class Run:
         }  # fmt: skip
 
 
-def runs(request: Request, seeds: int, decay: float | None = None) -> list[Run]:
+def runs(
+    request: Request, seeds: int, decay: float | None = None, layouts: tuple[str, ...] = LAYOUTS
+) -> list[Run]:
     """Return the runs that a request wants, float first, seed by seed."""
     every = [
         Run(layout, precision, ste, seed, decay)
-        for seed, layout, precision in product(range(seeds), LAYOUTS, PRECISIONS)
-        for ste in (("none",) if precision == "float" else STES)
+        for seed, layout in product(range(seeds), layouts)
+        for precision, ste in _variants(layout)
     ]
     return [one for one in every if request.wants(**{key: getattr(one, key) for key in FILTERS})]
+
+
+def _variants(layout: str) -> list[tuple[str, str]]:
+    if layout in CIFAR:
+        return [("float", "none"), ("W32A4", "relu")]
+    return [("float", "none"), *product(("W32A2", "W32A4"), STES)]
 
 
 def tables(request: Request) -> tuple[Ledger, Ledger]:
@@ -90,9 +106,9 @@ def tables(request: Request) -> tuple[Ledger, Ledger]:
     mark = "quick-" if request.quick else ""
     measured = (*_RUN, *_SETTINGS, "accuracy", "seconds")
     return (
-        Ledger(request.out / f"{mark}lenet5.csv", measured, _RUN),
+        Ledger(request.out / f"{mark}trainings.csv", measured, _RUN),
         Ledger(
-            request.out / f"{mark}lenet5_norms.csv",
+            request.out / f"{mark}norms.csv",
             (*_RUN, "epoch", "norm"),
             (*_RUN, "epoch"),
         ),
@@ -103,7 +119,7 @@ def finish(request: Request, wanted: Iterable[Run]) -> tuple[Ledger, Ledger]:
     """Train what the tables do not have yet; return the tables.
 
     Raises:
-        DataError: MNIST is missing or damaged, or a table has other columns.
+        DataError: MNIST or CIFAR-10 is missing or damaged, or a table has other columns.
         TrainError: the loss became non-finite.
     """
     done, norms = tables(request)
@@ -134,7 +150,7 @@ def run_of(row: Mapping[str, str], decay: float | None = None) -> Run:
 def _settings(recipe: Recipe) -> dict[str, Any]:
     return {
         "epochs": recipe.epochs,
-        "images": recipe.limit or 60_000,
+        "images": recipe.limit or _IMAGES[recipe.data],
         "lr_real": recipe.lr_real,
     }
 
