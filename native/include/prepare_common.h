@@ -21,4 +21,10 @@ inline const float* copy_floats(std::vector<Bytes>& storage, const float* from, 
     return to;
 }
 
+// Whether a layer is counted by tables of its weights; `borders`: classes of output pixels, `most`:
+// the largest count. If so, prepare_tables follows.
+bool counts_by_tables(const KernelTable& table, const BitLayer& layer, int64_t borders, int64_t most);
+void prepare_tables(const KernelTable& table, const uint8_t* rows, int32_t in_channels, BitLayer& layer,
+                    std::vector<Bytes>& storage);
+
 }  // namespace coarsegrad
