@@ -27,9 +27,6 @@ int64_t bits_of_row(const BitLayerSpec& spec) {
            repeats_of(spec);
 }
 
-// The largest integer of the input, and the largest count of all planes.
-int64_t highest(const BitLayerSpec& spec) { return (int64_t{1} << spec.planes) - 1; }
-int64_t most_counted(const BitLayerSpec& spec) { return bits_of_row(spec) * highest(spec); }
 
 // Whether the counts of a pass, over two planes if there are several, exceed 16 bits.
 bool overflows_pass(const BitLayerSpec& spec) {
@@ -344,6 +341,8 @@ void keep_weights(const KernelTable& table, const BitLayerSpec& spec, bool dense
 
 }  // namespace
 
+int64_t most_counted(const BitLayerSpec& spec) { return bits_of_row(spec) * highest(spec); }
+
 std::string prepare_bits(const KernelTable& table, const BitLayerSpec& spec, PreparedBits& out) {
     out = PreparedBits{};
     std::string reason = refusal(spec);
@@ -354,7 +353,7 @@ std::string prepare_bits(const KernelTable& table, const BitLayerSpec& spec, Pre
     const int64_t borders = fill_tables(spec, rows.as<uint8_t>(), layer, out.storage);
     // One pixel at a time is counted fastest along plain rows; only dense layers meet that case.
     const bool dense = spec.window.in_h == 1 && spec.window.in_w == 1;
-    if (!dense && counts_by_tables(table, layer, borders, most_counted(spec)))
+    if (!dense && counts_by_tables(table, spec, layer, borders))
         prepare_tables(table, rows.as<uint8_t>(), spec.in_channels, layer, out.storage);
     else
         keep_weights(table, spec, dense, std::move(rows), out);

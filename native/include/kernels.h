@@ -60,8 +60,8 @@ struct PixelTables {
     int64_t band_pixels, nibble_pitch, words_bytes;
 };
 
-// Registers of pixels that one pass over the tables counts for, and the most output channels.
-constexpr int32_t kTableRegisters = 5, kTableOutputs = 32;
+// Registers of pixels that one pass over the tables counts for.
+constexpr int32_t kTableRegisters = 5;
 
 // A binary convolution (or dense layer: a 1x1 window on 1x1 images) prepared for one target. Each
 // output pixel's input bits are gathered into a row: kernel_h * run_count runs of run_bytes. Ternary

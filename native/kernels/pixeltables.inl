@@ -16,11 +16,14 @@ struct Band {
     int64_t pixels;  // with those between, rounded up to registers
 };
 
-// Four bits of each of `count` words of T, one in a byte.
+// Four bits of each of `count` words of T, one in a byte, by whole vectors: what is written too much
+// is overwritten by the next row.
 template <class T>
 inline void split_nibble(const uint8_t* words, int64_t count, int shift, uint8_t* to) {
-    for (int64_t i = 0; i < count; ++i)
-        to[i] = static_cast<uint8_t>(load<T>(words + i * sizeof(T)) >> shift & 15);
+    constexpr int kSome = VECTOR_BYTES / sizeof(T);
+    for (int64_t i = 0; i < count; i += kSome)
+        for (int k = 0; k < kSome; ++k)
+            to[i + k] = static_cast<uint8_t>(load<T>(words + (i + k) * sizeof(T)) >> shift & 15);
 }
 
 // All nibbles of a row of pixels of a plane; nibble n + 1 follows after `pitch` bytes.
@@ -64,11 +67,11 @@ inline void add_entries(const uint8_t* nibbles, const int32_t* offsets, const ui
 #pragma GCC unroll 5
         for (int p = 0; p < P; ++p) {
             Reg index = load<Reg>(at + p * VECTOR_BYTES);
-            __asm__("" : "+x"(index));
+            in_register(index);
             sums[p][0] = add8(sums[p][0], lookup(first, index));
             sums[p][1] = add8(sums[p][1], lookup(second, index));
-            // Keeps GCC from looking up everything first, for which registers do not suffice.
-            __asm__("" : "+x"(sums[p][0]), "+x"(sums[p][1]));
+            in_register(sums[p][0]);
+            in_register(sums[p][1]);
         }
     }
 }
@@ -148,58 +151,42 @@ inline void pack_channels(const BitLayer& layer, const Band& band, int32_t first
     }
 }
 
-// The bytes of the channels of a row of pixels, `pitch` bytes from one channel's to the next.
-inline void put_row(const uint8_t* from, int64_t pitch, int32_t count, uint8_t* to, int64_t pixel_pitch) {
-    if (pixel_pitch == 1) {
-        for (int32_t i = 0; i < count; ++i) to[i] = from[i];
-    } else if (pixel_pitch == 2) {
-        for (int32_t i = 0; i < count; ++i)
+// Bytes of channels, `pitch` bytes from those of one eight to the next, to pixels.
+inline void join_bytes(const uint8_t* from, int64_t pitch, int64_t pixels, int64_t pixel_pitch,
+                       uint8_t* to) {
+    if (pixel_pitch == 2)
+        for (int64_t i = 0; i < pixels; ++i)
             put(to + 2 * i, static_cast<uint16_t>(from[i] | from[pitch + i] << 8));
-    } else {
+    else
         for (int64_t byte = 0; byte < pixel_pitch; ++byte, from += pitch)
-            for (int32_t i = 0; i < count; ++i) to[byte + i * pixel_pitch] = from[i];
-    }
+            for (int64_t i = 0; i < pixels; ++i) to[byte + i * pixel_pitch] = from[i];
 }
 
+// `bytes` has room for one plane more.
 inline void put_levels(const BitLayer& layer, const Results& out, const Band& band,
                        const uint16_t* counts, uint8_t* bytes) {
     const int64_t pitch = layer.tables.band_pixels, pixel_pitch = out.bits.pixel_pitch;
     const int planes = layer.out_planes;
-    const int64_t byte_pitch = pitch * planes;
     for (int64_t b = 0; b < pixel_pitch; ++b) {
         const auto first = static_cast<int32_t>(8 * b);
-        uint8_t* to = bytes + b * byte_pitch;
+        uint8_t* to = bytes + b * pitch * planes;
         if (planes == 1) pack_channels<1>(layer, band, first, counts, to);
         else if (planes == 2) pack_channels<2>(layer, band, first, counts, to);
         else pack_channels<0>(layer, band, first, counts, to);
     }
-    uint8_t* to = out.bits.origin + band.image * out.bits.image_pitch + band.row * out.bits.row_pitch;
-    for (int32_t row = 0; row < band.rows; ++row, to += out.bits.row_pitch)
-        for (int d = 0; d < planes; ++d)
-            put_row(bytes + d * pitch + row * layer.tables.columns, byte_pitch, layer.window.out_w,
-                    to + d * out.bits.plane_pitch, pixel_pitch);
-}
-
-// Other results from pixels after pixels of counts, as layers of many channels have them.
-inline void finish_band(const BitLayer& layer, const Results& out, const Band& band,
-                        const uint16_t* counts, uint16_t* block) {
-    const Window& w = layer.window;
-    const Span span{0, layer.out_channels};
-    Place places[kMaxBlock];
-    for (int32_t row = 0; row < band.rows; ++row)
-        for (int32_t column = 0; column < w.out_w; column += kMaxBlock) {
-            const int count = smaller(kMaxBlock, w.out_w - column);
-            const int64_t pixel = (band.image * w.out_h + band.row + row) * w.out_w + column;
-            locate(layer, pixel, count, places);
-            for (int p = 0; p < count; ++p) {
-                const int64_t q = int64_t{row} * layer.tables.columns + column + p;
-                const int64_t in = q % VECTOR_BYTES;
-                const uint16_t* from = counts + q - in + in % 2 * (VECTOR_BYTES / 2) + in / 2;
-                for (int32_t c = 0; c < layer.out_channels; ++c)
-                    block[p * layer.padded_outputs + c] = from[c * layer.tables.band_pixels];
-            }
-            finish(layer, out, places, count, span, block, layer.padded_outputs);
+    uint8_t* joined = bytes + pitch * planes * pixel_pitch;
+    const int64_t row_bytes = layer.window.out_w * pixel_pitch;
+    for (int d = 0; d < planes; ++d) {
+        const uint8_t* from = bytes + d * pitch;
+        if (pixel_pitch > 1) {
+            join_bytes(from, pitch * planes, band.pixels, pixel_pitch, joined);
+            from = joined;
         }
+        uint8_t* to = out.bits.origin + band.image * out.bits.image_pitch +
+                      band.row * out.bits.row_pitch + d * out.bits.plane_pitch;
+        for (int32_t row = 0; row < band.rows; ++row, to += out.bits.row_pitch)
+            copy_bytes(to, from + row * layer.tables.columns * pixel_pitch, row_bytes);
+    }
 }
 
 // Items: images * bands.
@@ -210,7 +197,7 @@ void run_bands(const BitLayer& layer, const BitImage& in, const Results& out, vo
     uint8_t* nibbles = static_cast<uint8_t*>(memory);
     uint8_t* words = nibbles + layer.planes * t.nibbles * t.nibble_pitch;
     uint16_t* counts = reinterpret_cast<uint16_t*>(words + t.words_bytes);
-    uint8_t* rest = reinterpret_cast<uint8_t*>(counts + t.band_pixels * (layer.out_channels + 1));
+    uint8_t* bytes = reinterpret_cast<uint8_t*>(counts + t.band_pixels * (layer.out_channels + 1));
     for (int64_t item = begin; item < end; ++item) {
         const auto row = static_cast<int32_t>(item % bands * t.band_rows);
         const int32_t rows = smaller(t.band_rows, layer.window.out_h - row);
@@ -219,7 +206,6 @@ void run_bands(const BitLayer& layer, const BitImage& in, const Results& out, vo
                         (pixels + VECTOR_BYTES - 1) / VECTOR_BYTES * VECTOR_BYTES};
         split_band(layer, in, band, words, nibbles);
         count_band(layer, band, nibbles, counts);
-        if (layer.finish == Finish::kThreshold) put_levels(layer, out, band, counts, rest);
-        else finish_band(layer, out, band, counts, reinterpret_cast<uint16_t*>(rest));
+        put_levels(layer, out, band, counts, bytes);
     }
 }
