@@ -49,7 +49,8 @@ int64_t registers_of(const KernelTable& table, const Window& w, int64_t rows) {
 }
 
 // The limits are measured against lut.inl with AVX2, 1 to 4 planes, kernels of 1 to 5 columns, 3 to 256
-// channels, rows of 8 to 32 pixels: up to twenty times as fast below them, and rarely slower.
+// channels, rows of 8 to 32 pixels: up to twenty times as fast below them, and rarely slower. Larger
+// registers are taken to cost as much, here and there.
 bool faster_by_tables(const KernelTable& table, const BitLayer& layer, const PixelTables& t) {
     const Window& w = layer.window;
     constexpr int64_t kFirstLevelCache = 32768;
@@ -60,9 +61,10 @@ bool faster_by_tables(const KernelTable& table, const BitLayer& layer, const Pix
     const int64_t bands = w.out_h / t.band_rows, rest = w.out_h % t.band_rows;
     const int64_t registers =
         bands * registers_of(table, w, t.band_rows) + (rest ? registers_of(table, w, rest) : 0);
+    constexpr int64_t kMeasuredLanes = 32;
     // Output channels, counted as often as there are lanes for each pixel.
     const int64_t most = limit * w.out_h * w.out_w * (kTableRegisters + 1);
-    return layer.out_channels * registers * table.vector_bytes * kTableRegisters <= most;
+    return layer.out_channels * registers * kMeasuredLanes * kTableRegisters <= most;
 }
 
 }  // namespace
