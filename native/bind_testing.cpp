@@ -189,6 +189,7 @@ nb::dict bit_layer(std::optional<std::string> target, FloatsIn x, FloatsIn w, Tw
     };
     in_pieces(bit_layer_items(layer.view, n), pieces, threads, layer.view.scratch_bytes, run);
     nb::dict result;
+    result["by_tables"] = layer.view.tables.entries != nullptr;
     if (spec.finish == Finish::kSums) result["sums"] = sums;
     if (spec.finish == Finish::kAffine) result["values"] = values;
     if (out.bits.origin) result["bits"] = bits.interior();

@@ -27,9 +27,6 @@ int64_t bits_of_row(const BitLayerSpec& spec) {
            repeats_of(spec);
 }
 
-// The largest integer of the input, and the largest count of all planes.
-int64_t highest(const BitLayerSpec& spec) { return (int64_t{1} << spec.planes) - 1; }
-int64_t most_counted(const BitLayerSpec& spec) { return bits_of_row(spec) * highest(spec); }
 
 // Whether the counts of a pass, over two planes if there are several, exceed 16 bits.
 bool overflows_pass(const BitLayerSpec& spec) {
@@ -296,8 +293,9 @@ void fill_limits(const BitLayerSpec& spec, int64_t cells, BitLayer& layer,
     layer.flips = flips;
 }
 
-void fill_tables(const BitLayerSpec& spec, const uint8_t* weight_rows, BitLayer& layer,
-                 std::vector<Bytes>& storage) {
+// Returns how many border classes there are.
+int64_t fill_tables(const BitLayerSpec& spec, const uint8_t* weight_rows, BitLayer& layer,
+                    std::vector<Bytes>& storage) {
     const Window& w = spec.window;
     const bool alike = ring_value(spec) != 0;
     auto* row_border = store<uint16_t>(storage, w.out_h);
@@ -325,9 +323,25 @@ void fill_tables(const BitLayerSpec& spec, const uint8_t* weight_rows, BitLayer&
                                                   cell_sums.begin() + (o + 1) * taps, 0)
                                 : 0)));
     if (spec.finish == Finish::kThreshold) fill_limits(spec, cells, layer, storage);
+    return cells / stride;
+}
+
+void keep_weights(const KernelTable& table, const BitLayerSpec& spec, bool dense, Bytes rows,
+                  PreparedBits& out) {
+    BitLayer& layer = out.view;
+    const bool wide = table.weights == Weights::kNibbles && overflows_pass(spec);
+    if (table.weights != Weights::kRows && !wide) {
+        out.storage.push_back(weight_panels(table, rows, layer));
+        layer.panel_weights = out.storage.back().as<uint8_t>();
+    }
+    if (layer.panel_weights && !dense) return;
+    out.storage.push_back(std::move(rows));
+    layer.row_weights = out.storage.back().as<uint8_t>();
 }
 
 }  // namespace
+
+int64_t most_counted(const BitLayerSpec& spec) { return bits_of_row(spec) * highest(spec); }
 
 std::string prepare_bits(const KernelTable& table, const BitLayerSpec& spec, PreparedBits& out) {
     out = PreparedBits{};
@@ -336,24 +350,21 @@ std::string prepare_bits(const KernelTable& table, const BitLayerSpec& spec, Pre
     BitLayer& layer = out.view;
     choose_sizes(table, spec, layer);
     Bytes rows = weight_rows(spec, layer);
-    const bool wide = table.weights == Weights::kNibbles && overflows_pass(spec);
-    if (table.weights != Weights::kRows && !wide) {
-        out.storage.push_back(weight_panels(table, rows, layer));
-        layer.panel_weights = out.storage.back().as<uint8_t>();
-    }
+    const int64_t borders = fill_tables(spec, rows.as<uint8_t>(), layer, out.storage);
     // One pixel at a time is counted fastest along plain rows; only dense layers meet that case.
     const bool dense = spec.window.in_h == 1 && spec.window.in_w == 1;
-    fill_tables(spec, rows.as<uint8_t>(), layer, out.storage);
-    if (!layer.panel_weights || dense) {
-        out.storage.push_back(std::move(rows));
-        layer.row_weights = out.storage.back().as<uint8_t>();
-    }
+    if (!dense && counts_by_tables(table, spec, layer, borders))
+        prepare_tables(table, rows.as<uint8_t>(), spec.in_channels, layer, out.storage);
+    else
+        keep_weights(table, spec, dense, std::move(rows), out);
     layer.scale = copy_floats(out.storage, spec.scale, spec.out_channels, layer.padded_outputs, 1);
     layer.shift = copy_floats(out.storage, spec.shift, spec.out_channels, layer.padded_outputs, 0);
     return {};
 }
 
 int64_t bit_layer_items(const BitLayer& layer, int32_t images) {
+    if (layer.tables.entries)
+        return int64_t{images} * ceil_div(layer.window.out_h, layer.tables.band_rows);
     const int64_t pixels = int64_t{images} * layer.window.out_h * layer.window.out_w;
     return ceil_div(pixels, layer.block_pixels) * layer.item_panels;
 }

@@ -47,6 +47,22 @@ struct Results {
     Layout values_layout;
 };
 
+// Tables of the weights of a layer with few output channels, and the band of rows that it works on:
+// kernels/pixeltables.inl.
+struct PixelTables {
+    const uint8_t* entries;  // [pair of output channels][group][2][16]; null: the layer has none
+    const int32_t* offsets;  // [group]: bytes from a pixel's first nibble
+    int32_t nibbles;         // of a pixel
+    int32_t groups;          // nibbles under the kernel
+    int32_t flush;           // groups whose entries fit into a byte when they are added
+    int32_t columns;         // input pixels of a row, those of the padding included
+    int32_t band_rows;
+    int64_t band_pixels, nibble_pitch, words_bytes;
+};
+
+// Registers of pixels that one pass over the tables counts for.
+constexpr int32_t kTableRegisters = 5;
+
 // A binary convolution (or dense layer: a 1x1 window on 1x1 images) prepared for one target. Each
 // output pixel's input bits are gathered into a row: kernel_h * run_count runs of run_bytes. Ternary
 // weights are the mean of two binary ones that differ where a weight is 0; their row stands twice.
@@ -61,6 +77,7 @@ struct BitLayer {
     int32_t item_panels;           // work items per block of pixels
     int32_t triples, chunk;        // LUT targets: triples of nibbles in a row, and per flush
     bool wide_counts;              // LUT targets: counts of all planes exceed 16 bits
+    PixelTables tables;            // LUT targets
     const uint8_t* panel_weights;  // [group][panel][...]: what the target's counter reads; or null
     int64_t panel_bytes;
     const uint8_t* row_weights;  // [out_channel][weight_pitch]: plain rows; or null
@@ -147,7 +164,7 @@ struct KernelTable {
     enum class Weights : int32_t { kRows, kNibbles, kLanes } weights;
     int32_t panel;         // output channels of a weight panel
     int32_t vector_bytes;  // lanes that share a register of bytes in kNibbles
-    // Items: ceil(out pixels / block_pixels) * item_panels.
+    // Items: bit_layer_items().
     void (*bit_layer)(const BitLayer&, const BitImage&, const Results&, void* scratch,
                       int64_t begin, int64_t end);
     // Items: images * ceil(h * w / kPackPixels). Input float32 of shape [n][h][w][c] or [n][c][h][w].

@@ -21,4 +21,15 @@ inline const float* copy_floats(std::vector<Bytes>& storage, const float* from, 
     return to;
 }
 
+// The largest integer of the input, and the largest count of all planes.
+inline int64_t highest(const BitLayerSpec& spec) { return (int64_t{1} << spec.planes) - 1; }
+int64_t most_counted(const BitLayerSpec& spec);
+
+// Whether a layer is counted by tables of its weights; `borders`: classes of output pixels. If so,
+// prepare_tables follows.
+bool counts_by_tables(const KernelTable& table, const BitLayerSpec& spec, const BitLayer& layer,
+                      int64_t borders);
+void prepare_tables(const KernelTable& table, const uint8_t* rows, int32_t in_channels, BitLayer& layer,
+                    std::vector<Bytes>& storage);
+
 }  // namespace coarsegrad

@@ -28,6 +28,8 @@ inline Reg sub16(Reg a, Reg b) { return _mm256_sub_epi16(a, b); }
 inline Reg both(Reg a, Reg b) { return _mm256_and_si256(a, b); }
 inline Reg right(Reg a, int bits) { return _mm256_srli_epi16(a, bits); }
 inline Reg left(Reg a, int bits) { return _mm256_slli_epi16(a, bits); }
+// GCC 12 would look up more at once than there are registers for, and load an index at each use.
+inline void in_register(Reg& x) { __asm__("" : "+x"(x)); }
 
 #include "lut.inl"
 #include "lutplanes.inl"

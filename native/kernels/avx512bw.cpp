@@ -28,6 +28,7 @@ inline Reg sub16(Reg a, Reg b) { return _mm512_sub_epi16(a, b); }
 inline Reg both(Reg a, Reg b) { return _mm512_and_si512(a, b); }
 inline Reg right(Reg a, int bits) { return _mm512_srli_epi16(a, bits); }
 inline Reg left(Reg a, int bits) { return _mm512_slli_epi16(a, bits); }
+inline void in_register(Reg&) {}  // of which there are twice as many
 
 #include "lut.inl"
 #include "lutplanes.inl"

@@ -124,12 +124,18 @@ void run_items(const BitLayer& layer, const BitImage& in, const Results& out, vo
     }
 }
 
+#ifdef LUT_REGISTERS
+#include "pixeltables.inl"
+#endif
+
 void bit_layer(const BitLayer& layer, const BitImage& in, const Results& out, void* memory,
                int64_t begin, int64_t end) {
     const int64_t pixels = int64_t{in.images} * layer.window.out_h * layer.window.out_w;
     if (layer.row_weights && (!layer.panel_weights || pixels == 1))
         run_items<RowCounter>(layer, in, out, memory, begin, end);
 #ifdef LUT_REGISTERS
+    else if (layer.tables.entries)
+        run_bands(layer, in, out, memory, begin, end);
     else if (layer.planes > 1 && layer.wide_counts)
         run_items<PlaneCounter<int32_t>>(layer, in, out, memory, begin, end);
     else if (layer.planes > 1)

@@ -130,12 +130,13 @@ inline void pool_wide_row(const BitPool& pool, const BitImage& in, const uint8_t
     }
 }
 
-void plane_pool(const BitPool& pool, const BitImage& in, const BitImage& out, int64_t begin,
-                int64_t end);
+template <int PLANES>
+void plane_pool(const BitPool& pool, BitImage in, BitImage out, int64_t begin, int64_t end);
 
 void bit_pool(const BitPool& pool, const BitImage& in, const BitImage& out, int64_t begin,
               int64_t end) {
-    if (in.planes > 1) return plane_pool(pool, in, out, begin, end);
+    if (in.planes == 2) return plane_pool<2>(pool, in, out, begin, end);
+    if (in.planes > 2) return plane_pool<0>(pool, in, out, begin, end);
     const Window& w = pool.window;
     const bool wide = ((w.kernel_w - 1) * int64_t{w.dilation_w} + 1) * in.pixel_pitch >
                       PoolBuffers::kBytes;

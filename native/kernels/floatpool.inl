@@ -76,24 +76,32 @@ inline void pool_narrow_plane(const FloatPool& pool, const float* plane, float* 
     }
 }
 
-template <bool AVERAGE>
-inline Floats pooled(Floats so_far, Floats x) {
-    if (AVERAGE) return so_far + x;
-    return (x > so_far) | (x != x) ? x : so_far;
-}
+inline Floats pooled(Floats so_far, Floats x) { return (x > so_far) | (x != x) ? x : so_far; }
 
-// The floats of even and of odd places of two neighbouring vectors.
+// The floats of even and of odd places of two neighbouring vectors, in pairs that in_order sorts:
+// until then nothing has to cross the quarters of a register.
 inline void part_floats(const float* from, Floats& even, Floats& odd) {
     const Floats a = load<Floats>(from), b = load<Floats>(from + kInts);
 #if VECTOR_BYTES == 64
-    const Ints order = {0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30};
+    const Ints order = {0, 2, 16, 18, 4, 6, 20, 22, 8, 10, 24, 26, 12, 14, 28, 30};
 #elif VECTOR_BYTES == 32
-    const Ints order = {0, 2, 4, 6, 8, 10, 12, 14};
+    const Ints order = {0, 2, 8, 10, 4, 6, 12, 14};
 #else
     const Ints order = {0, 2, 4, 6};
 #endif
     even = __builtin_shuffle(a, b, order);
     odd = __builtin_shuffle(a, b, order + 1);
+}
+
+inline Floats in_order(Floats x) {
+    typedef int64_t Pairs __attribute__((vector_size(VECTOR_BYTES)));
+#if VECTOR_BYTES == 64
+    return (Floats)__builtin_shuffle((Pairs)x, Pairs{0, 2, 4, 6, 1, 3, 5, 7});
+#elif VECTOR_BYTES == 32
+    return (Floats)__builtin_shuffle((Pairs)x, Pairs{0, 2, 1, 3});
+#else
+    return x;
+#endif
 }
 
 // Windows of 2x2 side by side: the last vector of a row overlaps the one before.
@@ -103,12 +111,13 @@ inline void pool_squares(const Window& w, const float* plane, float* to) {
         const float* row = plane + 2 * oh * int64_t{w.in_w};
         for (int32_t ow = 0; ow < w.out_w; ow += kInts) {
             const int32_t at = ow + kInts <= w.out_w ? ow : w.out_w - kInts;
-            Floats cells[4];
-            part_floats(row + 2 * at, cells[0], cells[1]);
-            part_floats(row + w.in_w + 2 * at, cells[2], cells[3]);
-            Floats result = spread(pool_start(AVERAGE));
-            for (Floats cell : cells) result = pooled<AVERAGE>(result, cell);
-            put(to + at, AVERAGE ? result / spread(4.0f) : result);
+            Floats a, b, c, d;
+            part_floats(row + 2 * at, a, b);
+            part_floats(row + w.in_w + 2 * at, c, d);
+            // The first of equal cells wins, as one after the other; sums keep their order.
+            const Floats result = AVERAGE ? (spread(0) + a + b + c + d) / spread(4.0f)
+                                          : pooled(pooled(a, b), pooled(c, d));
+            put(to + at, in_order(result));
         }
     }
 }

@@ -2,13 +2,16 @@
 // digits out.
 
 // How many limits of a channel side * x does not reach; a NaN reaches none.
+template <int PLANES>
 inline Ints missed_limits(const LevelPack& pack, int32_t channel, Floats x) {
     const Floats turned = x * spread(pack.side[channel]);
     const float* limit = pack.limits + channel;
-    Ints missed{};
-    for (int i = (1 << pack.planes) - 1; i > 0; --i, limit += pack.channels)
+    const int limits = (1 << (PLANES ? PLANES : pack.planes)) - 1;
+    Ints missed = limits - Ints{};
+#pragma GCC unroll 3
+    for (int i = 0; i < limits; ++i, limit += pack.channels)
         // A true comparison is -1.
-        missed -= ~(turned >= spread(*limit));
+        missed += turned >= spread(*limit);
     return missed;
 }
 
@@ -19,31 +22,16 @@ inline void missed_words(const LevelPack& pack, const float* x, int64_t plane, i
     const int planes = PLANES ? PLANES : pack.planes;
     for (int d = 0; d < planes; ++d) words[d] = Words{};
     for (int c = channels - 1; c >= 0; --c) {
-        const Words missed = (Words)missed_limits(pack, first + c, load<Floats>(x + c * plane));
+        const Words missed = (Words)missed_limits<PLANES>(pack, first + c, load<Floats>(x + c * plane));
         for (int d = 0; d < planes; ++d)
             words[d] = words[d] + words[d] + ((missed >> (planes - 1 - d)) & 1);
     }
 }
 
-inline void put_missed(const BitImage& out, int64_t image, int32_t w, int64_t pixel, int64_t count,
-                       int32_t byte, int planes, const Words* words) {
-    for (int d = 0; d < planes; ++d) {
-        uint8_t* to = packed_pixel(out, image, w, pixel) + byte + d * out.plane_pitch;
-        int64_t column = pixel % w;
-        for (int i = 0; i < count; ++i) {
-            put_word(to, words[d][i], out.pixel_pitch);
-            to += out.pixel_pitch;
-            if (++column == w) {
-                column = 0;
-                to += out.row_pitch - w * out.pixel_pitch;
-            }
-        }
-    }
-}
-
-template <int PLANES>
-void pack_level_range(const LevelPack& pack, const float* x, int64_t first, int64_t last,
-                      const BitImage& out, int64_t image) {
+// Calls put(pixel, count, first channel, words) for every kInts pixels and 32 channels.
+template <int PLANES, class Put>
+inline void each_missed(const LevelPack& pack, const float* x, int64_t first, int64_t last,
+                        const Put& put_words) {
     const int64_t plane = int64_t{pack.h} * pack.w;
     Words words[kMaxPlanes];
     float rest[32 * kInts];
@@ -60,9 +48,26 @@ void pack_level_range(const LevelPack& pack, const float* x, int64_t first, int6
                         rest[i * kInts + k] = k < count ? from[i * plane + p + k] : 0.0f;
                 missed_words<PLANES>(pack, rest, kInts, c, some, words);
             }
-            put_missed(out, image, pack.w, p, count, c / 8, pack.planes, words);
+            put_words(p, count, c, words);
         }
     }
+}
+
+template <int PLANES>
+void pack_level_range(const LevelPack& pack, const float* x, int64_t first, int64_t last,
+                      const BitImage& out, int64_t image) {
+    if (out.pixel_pitch > 4) {
+        each_missed<PLANES>(pack, x, first, last,
+                            [&](int64_t p, int64_t count, int32_t c, const Words* words) {
+                                put_words(out, image, pack.w, p, count, c / 8, pack.planes, words);
+                            });
+        return;
+    }
+    PixelRows rows;
+    each_missed<PLANES>(pack, x, first, last, [&](int64_t p, int64_t, int32_t, const Words* words) {
+        for (int d = 0; d < pack.planes; ++d) rows.take(d, p - first, out.pixel_pitch, words[d]);
+    });
+    rows.put_all(out, image, pack.w, first, last, pack.planes);
 }
 
 void pack_levels(const LevelPack& pack, const float* x, const BitImage& out, int64_t begin,

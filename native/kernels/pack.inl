@@ -1,10 +1,5 @@
 // Floats to sign bits, written into the interior of a bit image.
 
-inline uint8_t* packed_pixel(const BitImage& out, int64_t image, int32_t w, int64_t pixel) {
-    return out.origin + image * out.image_pitch + pixel / w * out.row_pitch +
-           pixel % w * out.pixel_pitch;
-}
-
 inline void pack_pixels_nhwc(const float* x, int32_t channels, uint8_t* to, int64_t pitch) {
     int32_t c = 0;
     for (; c + 32 <= channels; c += 32) put(to + c / 8, negative_bits(x + c));
@@ -15,37 +10,45 @@ inline void pack_pixels_nhwc(const float* x, int32_t channels, uint8_t* to, int6
 }
 
 // 32 channels of kInts neighbouring pixels: lane p collects the word of pixel p.
-inline Ints plane_words(const float* x, int64_t plane, int channels) {
-    Ints words{};
+inline Words plane_words(const float* x, int64_t plane, int channels) {
+    Words words{};
     for (int c = 0; c < channels; ++c)
-        words |= (load<Floats>(x + c * plane) < Floats{}) & static_cast<int32_t>(1u << c);
+        words |= (Words)(load<Floats>(x + c * plane) < Floats{}) & (1u << c);
     return words;
+}
+
+inline uint32_t pixel_word(const float* x, int64_t plane, int channels) {
+    uint32_t word = 0;
+    for (int c = 0; c < channels; ++c) word |= (x[c * plane] < 0 ? 1u : 0u) << c;
+    return word;
+}
+
+// Pixels of at most a word.
+inline void pack_small_planes(const float* x, int64_t plane, int32_t channels, int32_t w,
+                              int64_t pixel, int64_t end, const BitImage& out, int64_t image) {
+    PixelRows rows;
+    int64_t p = pixel;
+    for (; p + kInts <= end; p += kInts)
+        rows.take(0, p - pixel, out.pixel_pitch, plane_words(x + p, plane, channels));
+    for (; p < end; ++p)
+        put_word(rows.planes[0] + (p - pixel) * out.pixel_pitch, pixel_word(x + p, plane, channels),
+                 out.pixel_pitch);
+    rows.put_all(out, image, w, pixel, end, 1);
 }
 
 inline void pack_planes(const float* x, int64_t plane, int32_t channels, int32_t w, int64_t pixel,
                         int64_t end, const BitImage& out, int64_t image) {
+    if (out.pixel_pitch <= 4) return pack_small_planes(x, plane, channels, w, pixel, end, out, image);
     for (int32_t c = 0; c < channels; c += 32) {
         const int some = channels - c < 32 ? channels - c : 32;
         const float* from = x + c * plane;
         int64_t p = pixel;
         for (; p + kInts <= end; p += kInts) {
-            const Ints words = plane_words(from + p, plane, some);
-            uint8_t* to = packed_pixel(out, image, w, p) + c / 8;
-            int64_t column = p % w;
-            for (int i = 0; i < kInts; ++i) {
-                put_word(to, static_cast<uint32_t>(words[i]), out.pixel_pitch);
-                to += out.pixel_pitch;
-                if (++column == w) {
-                    column = 0;
-                    to += out.row_pitch - w * out.pixel_pitch;
-                }
-            }
+            const Words words = plane_words(from + p, plane, some);
+            put_words(out, image, w, p, kInts, c / 8, 1, &words);
         }
-        for (; p < end; ++p) {
-            uint32_t word = 0;
-            for (int i = 0; i < some; ++i) word |= (from[i * plane + p] < 0 ? 1u : 0u) << i;
-            put_word(packed_pixel(out, image, w, p) + c / 8, word, out.pixel_pitch);
-        }
+        for (; p < end; ++p)
+            put(packed_pixel(out, image, w, p) + c / 8, pixel_word(from + p, plane, some));
     }
 }
 

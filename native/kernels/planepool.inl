@@ -122,8 +122,10 @@ inline void pool_plane_wide(const BitPool& pool, const BitImage& in, const BitIm
     }
 }
 
-void plane_pool(const BitPool& pool, const BitImage& in, const BitImage& out, int64_t begin,
-                int64_t end) {
+template <int PLANES>
+void plane_pool(const BitPool& pool, BitImage in, BitImage out, int64_t begin, int64_t end) {
+    // A known number of planes stays in registers.
+    if (PLANES) in.planes = out.planes = PLANES;
     const Window& w = pool.window;
     const bool wide =
         ((w.kernel_w - 1) * int64_t{w.dilation_w} + 1) * in.pixel_pitch > kPlanePoolBytes;

@@ -1,5 +1,6 @@
 // Everything that a target's file includes after its headers, VECTOR_BYTES and its counter.
 #include "bitlayer.inl"
+#include "pixelrows.inl"
 #include "pack.inl"
 #include "levels.inl"
 #include "bitpool.inl"

@@ -29,6 +29,16 @@ inline void put_word(void* to, uint32_t word, int64_t pixel_pitch) {
     else put(to, static_cast<uint8_t>(word));
 }
 
+// A few bytes, for which a call would take longer. The last eight may overlap those before.
+inline void copy_bytes(uint8_t* to, const uint8_t* from, int64_t bytes) {
+    if (bytes < 8) {
+        for (int64_t i = 0; i < bytes; ++i) to[i] = from[i];
+        return;
+    }
+    for (int64_t i = 0; i < bytes - 8; i += 8) put(to + i, load<uint64_t>(from + i));
+    put(to + bytes - 8, load<uint64_t>(from + bytes - 8));
+}
+
 inline int32_t smaller(int64_t a, int64_t b) { return static_cast<int32_t>(a < b ? a : b); }
 
 inline Ints load_counts(const int32_t* from) { return load<Ints>(from); }

@@ -31,7 +31,7 @@ sanitized() {
 sanitized tests/native "$@"
 sanitized tests/runtime/test_native.py -k "not out_of_memory and not random_networks"
 
-sources="native/cpu.cpp native/dispatch.cpp native/prepare.cpp native/prepare_bits.cpp
+sources="native/cpu.cpp native/dispatch.cpp native/prepare.cpp native/prepare_bits.cpp native/prepare_tables.cpp
     native/threads.cpp native/engine.cpp native/kernels/*.cpp"
 for program in race race_model; do
     # shellcheck disable=SC2086

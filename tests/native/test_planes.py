@@ -34,6 +34,7 @@ class Case:
         self.rng = np.random.default_rng(seed)
         self.x = cells(self.rng, planes, n, h, w, c)
         self.w = signs(self.rng, o, c // groups, *kernel)
+        self.ternary = ternary
         if ternary:
             self.w *= self.rng.random(self.w.shape) < 0.6
             self.w[0] = 0
