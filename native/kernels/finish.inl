@@ -18,6 +18,12 @@ struct Span {
     int32_t first, channels;
 };
 
+// Spare lanes may have counted anything, which wraps around.
+template <class Count>
+inline Ints sums_of(const BitLayer& layer, const int32_t* base, const Count* counts) {
+    return (Ints)((Words)load<Ints>(base) - 2 * (Words)load_counts(counts)) >> layer.halvings;
+}
+
 template <class Count>
 void write_sums(const BitLayer& layer, const Results& out, const Place& at, Span span,
                 const Count* counts) {
@@ -25,7 +31,7 @@ void write_sums(const BitLayer& layer, const Results& out, const Place& at, Span
     int32_t* to = out.sums + at.pixel * layer.out_channels + span.first;
     int32_t c = 0;
     for (; c + kInts <= span.channels; c += kInts)
-        put(to + c, (load<Ints>(base + c) - 2 * load_counts(counts + c)) >> layer.halvings);
+        put(to + c, sums_of(layer, base + c, counts + c));
     for (; c < span.channels; ++c)
         to[c] = (base[c] - 2 * static_cast<int32_t>(counts[c])) >> layer.halvings;
 }
@@ -90,7 +96,7 @@ void affine_row(const BitLayer& layer, const Results& out, const Place& at, Span
     const float* scale = layer.scale + span.first;
     const float* shift = layer.shift + span.first;
     for (int32_t c = 0; c < span.channels; c += kInts) {
-        const Ints sums = (load<Ints>(base + c) - 2 * load_counts(counts + c)) >> layer.halvings;
+        const Ints sums = sums_of(layer, base + c, counts + c);
         const Floats scaled = load<Floats>(scale + c) * __builtin_convertvector(sums, Floats);
         put(tile + c, scaled + load<Floats>(shift + c));
     }
