@@ -94,10 +94,11 @@ inline void part_floats(const float* from, Floats& even, Floats& odd) {
 }
 
 inline Floats in_order(Floats x) {
-    typedef int64_t Pairs __attribute__((vector_size(VECTOR_BYTES)));
 #if VECTOR_BYTES == 64
+    typedef int64_t Pairs __attribute__((vector_size(64)));
     return (Floats)__builtin_shuffle((Pairs)x, Pairs{0, 2, 4, 6, 1, 3, 5, 7});
 #elif VECTOR_BYTES == 32
+    typedef int64_t Pairs __attribute__((vector_size(32)));
     return (Floats)__builtin_shuffle((Pairs)x, Pairs{0, 2, 1, 3});
 #else
     return x;

@@ -56,10 +56,10 @@ struct PixelRows {
         // GCC 12 converts byte after byte.
         const __m256i first = _mm256_setr_epi64x(0x0c080400, 0, 0x0c080400, 0);
         const __m256i bytes = _mm256_shuffle_epi8((__m256i)words, first);
-        return (Bytes)_mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), _mm256_extracti128_si256(bytes, 1))[0];
+        const __m128i last = _mm256_extracti128_si256(bytes, 1);
+        return (Bytes)_mm_unpacklo_epi32(_mm256_castsi256_si128(bytes), last)[0];
 #else
         return __builtin_convertvector(words, Bytes);
 #endif
     }
-
 };
