@@ -27,6 +27,8 @@ int64_t bits_of_row(const BitLayerSpec& spec) {
            repeats_of(spec);
 }
 
+// The largest integer of the input.
+int64_t highest(const BitLayerSpec& spec) { return (int64_t{1} << spec.planes) - 1; }
 
 // Whether the counts of a pass, over two planes if there are several, exceed 16 bits.
 bool overflows_pass(const BitLayerSpec& spec) {

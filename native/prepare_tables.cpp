@@ -10,6 +10,10 @@ namespace {
 
 int32_t columns_of(const Window& w) { return w.out_w + (w.kernel_w - 1) * w.dilation_w; }
 
+int64_t in_rows_of(const Window& w, int64_t rows) {
+    return rows + int64_t{w.kernel_h - 1} * w.dilation_h;
+}
+
 int64_t pixels_of(const Window& w, int64_t rows) { return (rows - 1) * columns_of(w) + w.out_w; }
 
 // A band fills the registers of one pass over the tables, or is one row.
@@ -32,17 +36,17 @@ void fill_entries(const BitLayer& layer, const uint8_t* row, int64_t nibble, uin
 PixelTables shape_of(const KernelTable& table, const Window& w, int32_t in_channels) {
     PixelTables t{};
     t.nibbles = static_cast<int32_t>(ceil_div(in_channels, 4));
-    t.groups = w.kernel_h * w.kernel_w * t.nibbles;
+    t.taps = w.kernel_h * w.kernel_w * t.nibbles;
     t.columns = columns_of(w);
     t.band_rows = band_rows(table, w);
     t.band_pixels = round_up(pixels_of(w, t.band_rows), table.vector_bytes);
-    const int64_t in_rows = t.band_rows + int64_t{w.kernel_h - 1} * w.dilation_h;
-    t.nibble_pitch = round_up(in_rows * t.columns + table.vector_bytes, kSlack);
+    t.nibble_pitch =
+        round_up(in_rows_of(w, t.band_rows) * t.columns + table.vector_bytes, kSlack);
     t.words_bytes = round_up(4 * int64_t{t.columns}, kSlack);
     return t;
 }
 
-// What a pass over the tables costs, in registers of pixels: loading the entries is worth one.
+// What the passes over a band cost, in registers of pixels: loading the entries is worth one in each.
 int64_t registers_of(const KernelTable& table, const Window& w, int64_t rows) {
     const int64_t registers = ceil_div(pixels_of(w, rows), table.vector_bytes);
     return registers + ceil_div(registers, kTableRegisters);
@@ -56,13 +60,16 @@ bool faster_by_tables(const KernelTable& table, const BitLayer& layer, const Pix
     constexpr int64_t kFirstLevelCache = 32768;
     // A wide pixel has many nibbles to split, and a kernel of one cell hardly uses them.
     if (w.kernel_h * w.kernel_w == 1 && t.nibbles > 16) return false;
-    const int64_t bytes = layer.planes * t.nibbles * t.nibble_pitch + 32 * int64_t{t.groups};
-    const int64_t limit = bytes > kFirstLevelCache ? 20 : t.groups <= 32 ? 36 : 28;
+    // Rows between those of a dilated kernel are split and not used.
+    const int64_t used = t.band_rows + w.kernel_h - 1;
+    if (in_rows_of(w, t.band_rows) > 4 * used) return false;
+    const int64_t bytes = layer.planes * t.nibbles * t.nibble_pitch + 32 * int64_t{t.taps};
+    const int64_t limit = bytes > kFirstLevelCache ? 20 : t.taps <= 32 ? 36 : 28;
     const int64_t bands = w.out_h / t.band_rows, rest = w.out_h % t.band_rows;
     const int64_t registers =
         bands * registers_of(table, w, t.band_rows) + (rest ? registers_of(table, w, rest) : 0);
     constexpr int64_t kMeasuredLanes = 32;
-    // Output channels, counted as often as there are lanes for each pixel.
+    // The cost in output channels, if all lanes had a pixel and all passes were full ones.
     const int64_t most = limit * w.out_h * w.out_w * (kTableRegisters + 1);
     return layer.out_channels * registers * kMeasuredLanes * kTableRegisters <= most;
 }
@@ -84,17 +91,17 @@ void prepare_tables(const KernelTable& table, const uint8_t* rows, int32_t in_ch
     PixelTables& t = layer.tables;
     t = shape_of(table, w, in_channels);
     t.flush = UINT8_MAX / (4 * layer.repeats);
-    auto* offsets = store<int32_t>(storage, t.groups);
-    auto* entries = store<uint8_t>(storage, 32 * int64_t{t.groups} * ceil_div(layer.out_channels, 2));
-    for (int32_t g = 0; g < t.groups; ++g) {
-        const int32_t cell = g / t.nibbles, nibble = g % t.nibbles;
-        offsets[g] = static_cast<int32_t>(
+    auto* offsets = store<int32_t>(storage, t.taps);
+    auto* entries = store<uint8_t>(storage, 32 * int64_t{t.taps} * ceil_div(layer.out_channels, 2));
+    for (int32_t tap = 0; tap < t.taps; ++tap) {
+        const int32_t cell = tap / t.nibbles, nibble = tap % t.nibbles;
+        offsets[tap] = static_cast<int32_t>(
             nibble * t.nibble_pitch + cell / w.kernel_w * int64_t{w.dilation_h} * t.columns +
             cell % w.kernel_w * w.dilation_w);
         for (int32_t c = 0; c < layer.out_channels; ++c)
             fill_entries(layer, rows + c * layer.weight_pitch,
                          2 * int64_t{cell} * layer.group_bytes + nibble,
-                         entries + 32 * (int64_t{c / 2} * t.groups + g) + 16 * (c % 2));
+                         entries + 32 * (int64_t{c / 2} * t.taps + tap) + 16 * (c % 2));
     }
     t.offsets = offsets;
     t.entries = entries;

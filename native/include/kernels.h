@@ -50,11 +50,11 @@ struct Results {
 // Tables of the weights of a layer with few output channels, and the band of rows that it works on:
 // kernels/pixeltables.inl.
 struct PixelTables {
-    const uint8_t* entries;  // [pair of output channels][group][2][16]; null: the layer has none
-    const int32_t* offsets;  // [group]: bytes from a pixel's first nibble
+    const uint8_t* entries;  // [pair of output channels][tap][2][16]; null: the layer has none
+    const int32_t* offsets;  // [tap]: bytes from a pixel's first nibble
     int32_t nibbles;         // of a pixel
-    int32_t groups;          // nibbles under the kernel
-    int32_t flush;           // groups whose entries fit into a byte when they are added
+    int32_t taps;            // nibbles under the kernel
+    int32_t flush;           // taps whose entries fit into a byte when they are added
     int32_t columns;         // input pixels of a row, those of the padding included
     int32_t band_rows;
     int64_t band_pixels, nibble_pitch, words_bytes;

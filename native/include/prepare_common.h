@@ -1,4 +1,4 @@
-// What the preparation of bit layers and of float layers shares.
+// What the preparation of bit layers, of their tables and of float layers shares.
 #pragma once
 
 #include "prepare.h"
@@ -21,8 +21,7 @@ inline const float* copy_floats(std::vector<Bytes>& storage, const float* from, 
     return to;
 }
 
-// The largest integer of the input, and the largest count of all planes.
-inline int64_t highest(const BitLayerSpec& spec) { return (int64_t{1} << spec.planes) - 1; }
+// The largest count of all planes.
 int64_t most_counted(const BitLayerSpec& spec);
 
 // Whether a layer is counted by tables of its weights; `borders`: classes of output pixels. If so,

@@ -79,7 +79,7 @@ inline void pool_narrow_plane(const FloatPool& pool, const float* plane, float* 
 inline Floats pooled(Floats so_far, Floats x) { return (x > so_far) | (x != x) ? x : so_far; }
 
 // The floats of even and of odd places of two neighbouring vectors, in pairs that in_order sorts:
-// until then nothing has to cross the quarters of a register.
+// until then nothing has to cross pieces of 16 bytes.
 inline void part_floats(const float* from, Floats& even, Floats& odd) {
     const Floats a = load<Floats>(from), b = load<Floats>(from + kInts);
 #if VECTOR_BYTES == 64

@@ -28,10 +28,10 @@ inline void missed_words(const LevelPack& pack, const float* x, int64_t plane, i
     }
 }
 
-// Calls put(pixel, count, first channel, words) for every kInts pixels and 32 channels.
-template <int PLANES, class Put>
+// Calls take(pixel, count, first channel, words) for every kInts pixels and 32 channels.
+template <int PLANES, class Take>
 inline void each_missed(const LevelPack& pack, const float* x, int64_t first, int64_t last,
-                        const Put& put_words) {
+                        const Take& take) {
     const int64_t plane = int64_t{pack.h} * pack.w;
     Words words[kMaxPlanes];
     float rest[32 * kInts];
@@ -48,7 +48,7 @@ inline void each_missed(const LevelPack& pack, const float* x, int64_t first, in
                         rest[i * kInts + k] = k < count ? from[i * plane + p + k] : 0.0f;
                 missed_words<PLANES>(pack, rest, kInts, c, some, words);
             }
-            put_words(p, count, c, words);
+            take(p, count, c, words);
         }
     }
 }

@@ -6,8 +6,10 @@
 // popcount(v ^ w) for the 16 nibbles v of the input. The nibbles of a band of input rows lie one in a
 // byte, row after row with nothing between, so that output pixel q of the band finds those of a cell
 // at q plus an offset. Between the rows of output pixels lie pixels that nobody needs.
+//
+// The including file gives what lut.inl needs, and left and in_register.
 
-typedef uint16_t Shorts16 __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint16_t Counts16 __attribute__((vector_size(VECTOR_BYTES)));
 
 // The output pixels of a band, and where they lie.
 struct Band {
@@ -57,13 +59,13 @@ inline void split_band(const BitLayer& layer, const BitImage& in, const Band& ba
     }
 }
 
-// Adds the entries of `groups` nibbles of P registers of pixels, for two output channels.
+// Adds the entries of `taps` nibbles of P registers of pixels, for two output channels.
 template <int P>
 inline void add_entries(const uint8_t* nibbles, const int32_t* offsets, const uint8_t* entries,
-                        int groups, Reg (&sums)[P][2]) {
-    for (int g = 0; g < groups; ++g, entries += 32) {
+                        int taps, Reg (&sums)[P][2]) {
+    for (int tap = 0; tap < taps; ++tap, entries += 32) {
         const Reg first = table_row(entries, 0), second = table_row(entries, 16);
-        const uint8_t* at = nibbles + offsets[g];
+        const uint8_t* at = nibbles + offsets[tap];
 #pragma GCC unroll 5
         for (int p = 0; p < P; ++p) {
             Reg index = load<Reg>(at + p * VECTOR_BYTES);
@@ -83,11 +85,11 @@ inline void count_two(const BitLayer& layer, const uint8_t* nibbles, const uint8
     const PixelTables& t = layer.tables;
     const Reg byte = spread16(0x00ff);
     for (int plane = 0; plane < layer.planes; ++plane, nibbles += t.nibbles * t.nibble_pitch)
-        for (int start = 0; start < t.groups; start += t.flush) {
+        for (int start = 0; start < t.taps; start += t.flush) {
             Reg sums[P][2];
             for (int p = 0; p < P; ++p) sums[p][0] = sums[p][1] = spread16(0);
             add_entries(nibbles, t.offsets + start, entries + 32 * start,
-                        smaller(t.flush, t.groups - start), sums);
+                        smaller(t.flush, t.taps - start), sums);
             const int worth = layer.planes - 1 - plane;
             for (int p = 0; p < P; ++p)
                 for (int c = 0; c < 2; ++c)
@@ -99,7 +101,7 @@ inline void count_two(const BitLayer& layer, const uint8_t* nibbles, const uint8
 inline void count_band(const BitLayer& layer, const Band& band, const uint8_t* nibbles,
                        uint16_t* counts) {
     const PixelTables& t = layer.tables;
-    const int64_t pair_bytes = 32 * int64_t{t.groups};
+    const int64_t pair_bytes = 32 * int64_t{t.taps};
     for (int32_t c = 0; c < layer.out_channels; c += 2) {
         const uint8_t* entries = t.entries + c / 2 * pair_bytes;
         uint16_t* to = counts + c * t.band_pixels;
@@ -117,17 +119,17 @@ inline void count_band(const BitLayer& layer, const Band& band, const uint8_t* n
 
 // How many limits of a channel a register of pixels exceeds, a byte each, or the complement.
 inline Reg exceeded_bytes(const BitLayer& layer, int32_t channel, const uint16_t* counts) {
-    const Shorts16 even = load<Shorts16>(counts);
-    const Shorts16 odd = load<Shorts16>(counts + VECTOR_BYTES / 2);
-    Shorts16 low{}, high{};
+    const Counts16 even = load<Counts16>(counts);
+    const Counts16 odd = load<Counts16>(counts + VECTOR_BYTES / 2);
+    Counts16 low{}, high{};
     const int32_t* limit = layer.limits + channel;
     for (int i = (1 << layer.out_planes) - 1; i > 0; --i, limit += layer.limit_pitch) {
-        const Shorts16 more = static_cast<uint16_t>(*limit + 1) - Shorts16{};
+        const Counts16 more = static_cast<uint16_t>(*limit + 1) - Counts16{};
         // A true comparison is -1.
-        low -= (Shorts16)(even >= more);
-        high -= (Shorts16)(odd >= more);
+        low -= (Counts16)(even >= more);
+        high -= (Counts16)(odd >= more);
     }
-    const Shorts16 both_bytes = low | high << 8;
+    const Counts16 both_bytes = low | high << 8;
     const bool flip = layer.flips[channel / 32] >> channel % 32 & 1;
     return (Reg)(flip ? ~both_bytes : both_bytes);
 }

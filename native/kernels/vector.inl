@@ -29,7 +29,7 @@ inline void put_word(void* to, uint32_t word, int64_t pixel_pitch) {
     else put(to, static_cast<uint8_t>(word));
 }
 
-// A few bytes, for which a call would take longer. The last eight may overlap those before.
+// Mostly a few bytes, for which a call would take longer. The last eight may overlap those before.
 inline void copy_bytes(uint8_t* to, const uint8_t* from, int64_t bytes) {
     if (bytes < 8) {
         for (int64_t i = 0; i < bytes; ++i) to[i] = from[i];

@@ -11,7 +11,7 @@ using namespace coarsegrad;
 
 namespace {
 
-constexpr int kCallers = 8, kRounds = 20, kSize = 12, kIn = 3, kMiddle = 40, kOut = 10;
+constexpr int kCallers = 8, kRounds = 20, kSize = 12, kIn = 3, kMiddle = 40, kFew = 8, kOut = 10;
 constexpr int64_t kImages = 70;
 
 Window window(int32_t size, int32_t kernel, int32_t stride, int32_t pad) {
@@ -40,16 +40,20 @@ bool build(Engine& engine) {
     second.weight_stride = kMiddle * 9;
     second.finish = Finish::kThreshold;
     second.thresholds = integers.data();
+    BitLayerSpec few = second;  // few enough for tables, on the targets that have them
+    few.out_channels = kFew;
+    few.pad_value = 1;
     BitLayerSpec last;
     last.window = window(kSize / 2, kSize / 2, 1, 0);
-    last.in_channels = kMiddle;
+    last.in_channels = kFew;
     last.out_channels = kOut;
     last.weights = bits.data();
-    last.weight_stride = kMiddle * (kSize / 2) * (kSize / 2);
+    last.weight_stride = kFew * (kSize / 2) * (kSize / 2);
     last.finish = Finish::kAffine;
     return engine.add_float_layer(first).empty() &&
            engine.add_bit_pool(window(kSize, 2, 2, 0), nullptr).empty() &&
-           engine.add_bit_layer(second).empty() && engine.add_bit_layer(last).empty() &&
+           engine.add_bit_layer(second).empty() && engine.add_bit_layer(few).empty() &&
+           engine.add_bit_layer(last).empty() &&
            engine.seal(2, 4).empty();
 }
 

@@ -6,7 +6,7 @@ from .conftest import bits_to_signs, native, signs, windows
 testing = native.testing
 
 
-@pytest.mark.parametrize("channels", [1, 3, 8, 31, 32, 33, 64, 100, 130])
+@pytest.mark.parametrize("channels", [1, 3, 8, 9, 16, 31, 32, 33, 64, 100, 130])
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (7, 7), (14, 13)])
 @pytest.mark.parametrize("nchw", [False, True])
 def test_packing(target, channels, size, nchw):
@@ -86,6 +86,20 @@ def test_float_pool(target, channels, kernel, stride, padding, dilation, nchw, w
     np.testing.assert_array_equal(run(average=True), total / np.float32(kernel[0] * kernel[1]))
     inside = windows(np.ones_like(x), kernel, stride, padding, dilation, 0).sum(axis=(3, 4))
     np.testing.assert_array_equal(run(average=True, count_padding=False), total / inside)
+
+
+def test_the_first_of_equal_cells_and_any_nan(target):
+    """Zeros keep the sign of the first of them, and a NaN in any cell is the result."""
+    zeros = np.array([0.0, -0.0], np.float32)
+    cells = np.array(np.meshgrid(*[zeros] * 4)).reshape(4, 16)
+    broken = np.zeros((4, 4), np.float32)
+    np.fill_diagonal(broken, np.nan)
+    windows = np.concatenate([cells, broken], axis=1).reshape(2, 2, 20)
+    x = np.ascontiguousarray(windows.transpose(0, 2, 1).reshape(1, 1, 2, 40))
+    got = testing.float_pool(target, x, (2, 2), (2, 2), (0, 0), (1, 1), nchw=True).reshape(20)
+    np.testing.assert_array_equal(np.signbit(got[:16]), np.signbit(cells[0]))
+    assert (got[:16] == 0).all()
+    assert np.isnan(got[16:]).all()
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding", "dilation"), POOLS)

@@ -56,8 +56,9 @@ def test_levels_equal_the_naive_ones(target, shape, planes, bits, ternary):
 @pytest.mark.parametrize(("planes", "bits"), [(1, 1), (1, 2), (2, 2)])
 def test_every_number_of_outputs(target, outputs, planes, bits):
     case = Case((2, 9, 28, 6, outputs, (3, 3), (1, 1), (2, 1), (1, 1), 1, 0), planes, seed=1)
-    got, wanted, _ = levels(case, target, bits)
+    got, wanted, by_tables = levels(case, target, bits)
     np.testing.assert_array_equal(got, wanted)
+    assert by_tables == (target in BY_TABLES)
 
 
 @pytest.mark.parametrize("channels", [1, 5, 8, 11, 16, 20, 65])
@@ -74,25 +75,44 @@ def test_signs_padded_with_signs(target, channels, pad_value):
     got = np.unpackbits(packed, axis=-1, bitorder="little")
     np.testing.assert_array_equal(got[..., :6], ~passed)
     assert not got[..., 6:].any(), "spare bits must be 0"
+    assert result["by_tables"] == (target in BY_TABLES)
 
 
-@pytest.mark.parametrize("channels", [7281, 7282])
+@pytest.mark.parametrize(("channels", "cells"), [(32767, 2), (21845, 3)])
 @pytest.mark.parametrize("sign", [-1, 1])
-def test_the_largest_counts(target, channels, sign):
-    """Limits of 16 bits end at 65,534; layers whose counts may be larger go another way."""
-    largest = 3 * 3 * channels
-    x = np.full((1, 1, 162, channels), 3, np.float32)
-    w = np.full((2, channels, 1, 3), sign, np.float32)
+def test_the_largest_counts(target, channels, cells, sign):
+    """Limits of 16 bits end at 65,534; a layer that may count 65,535 goes another way."""
+    largest = cells * channels
+    x = np.ones((1, 1, 159 + cells, channels), np.float32)
+    w = np.full((2, channels, 1, cells), sign, np.float32)
     w[1, 0] = -sign
-    sums = np.array([sign * largest, sign * (largest - 2 * 3 * 3)])
+    sums = np.array([sign * largest, sign * (largest - 2 * cells)])
     for more in (0, 1):
         thresholds = (sums + more).astype(np.int32)
-        result = testing.bit_layer(target, x, w, low=0, planes=2, thresholds=thresholds)
+        result = testing.bit_layer(target, x, w, low=0, thresholds=thresholds)
         assert (result["bits"][0] == 3 * more).all()
-        assert result["by_tables"] == (target in BY_TABLES and largest < 65535)
+        assert result["by_tables"] == (target in BY_TABLES and largest == 65534)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (1, 10, 30, 6, 4, (3, 3), (2, 1), (1, 1), (1, 1), 1, 0),
+        (1, 10, 30, 6, 4, (3, 3), (1, 2), (1, 1), (1, 1), 1, 0),
+        (1, 40, 30, 6, 4, (3, 3), (1, 1), (0, 0), (19, 1), 1, 0),  # hardly a row between is used
+        (1, 10, 30, 16, 4, (3, 3), (1, 1), (1, 1), (1, 1), 2, 0),
+        (1, 10, 30, 6, 60, (3, 3), (1, 1), (1, 1), (1, 1), 1, 0),
+    ],
+    ids=str,
+)
+def test_other_layers_gather(target, shape):
+    got, wanted, by_tables = levels(Case(shape, 2, seed=4), target, 2)
+    np.testing.assert_array_equal(got, wanted)
+    assert not by_tables
 
 
 def test_threads_share_no_memory(target):
     case = Case((6, 20, 20, 6, 16, (5, 5), (1, 1), (2, 2), (1, 1), 1, 0), 2, seed=2)
-    got, wanted, _ = levels(case, target, 2, threads=3)
+    got, wanted, by_tables = levels(case, target, 2, threads=3)
     np.testing.assert_array_equal(got, wanted)
+    assert by_tables == (target in BY_TABLES)

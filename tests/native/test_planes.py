@@ -169,7 +169,7 @@ def test_pool_of_wide_rows_and_of_large_pixels(target, width, channels, kernel):
 
 
 @pytest.mark.parametrize("bits", [1, *PLANES])
-@pytest.mark.parametrize("channels", [1, 6, 32, 70])
+@pytest.mark.parametrize("channels", [1, 6, 9, 16, 32, 70])
 @pytest.mark.parametrize("size", [(1, 1), (5, 7), (14, 14)])
 def test_levels_of_floats(target, bits, channels, size):
     rng = np.random.default_rng(bits)
