@@ -70,8 +70,8 @@ void add_pack_levels(Engine& engine, int32_t bits, Row<float> thresholds, MaybeR
 }
 
 void add_bit_layer(Engine& engine, const Geometry& geometry, int32_t out, int32_t groups, int32_t pad,
-                   int32_t low, Row<uint8_t> weights, MaybeRow<uint8_t> mask,
-                   MaybeRow<int32_t> thresholds, int32_t bits, MaybeRow<uint8_t> flips,
+                   int32_t low, Row<uint8_t> weights, int32_t weight_bits, bool odd_weights,
+                   MaybeRow<uint8_t> mask, MaybeRow<int32_t> thresholds, int32_t bits, MaybeRow<uint8_t> flips,
                    MaybeRow<float> scale, MaybeRow<float> shift) {
     BitLayerSpec spec;
     spec.window = window_of(engine, geometry);
@@ -81,8 +81,11 @@ void add_bit_layer(Engine& engine, const Geometry& geometry, int32_t out, int32_
     spec.pad_value = pad;
     spec.low = low;
     spec.weight_stride = int64_t{spec.in_channels} / groups * spec.window.kernel_h * spec.window.kernel_w;
-    const int64_t bytes = (spec.weight_stride * out + 7) / 8;
-    if (static_cast<int64_t>(weights.size()) < bytes) throw nb::value_error("too few weights");
+    spec.weight_planes = weight_bits;
+    spec.odd_weights = odd_weights;
+    const int64_t bytes = weight_plane_bytes(spec);
+    if (weight_bits < 1 || weight_bits > kMaxPlanes) throw nb::value_error("weights have 1 to 8 bits");
+    if (static_cast<int64_t>(weights.size()) < bytes * weight_bits) throw nb::value_error("too few weights");
     spec.weights = weights.data();
     spec.mask = pointer(mask, bytes, "too short a mask");
     spec.finish = thresholds ? Finish::kThreshold : Finish::kAffine;
@@ -160,7 +163,8 @@ void bind_engine(nb::module_& m) {
              }, nb::arg("before"), nb::arg("after"), nb::arg("value"))
         .def("add_flatten", [](Engine& e) { refuse(e.add_flatten()); })
         .def("add_bit_layer", &add_bit_layer, nb::arg("geometry"), nb::arg("out"), nb::arg("groups"),
-             nb::arg("pad"), nb::arg("low"), nb::arg("weights"), nb::arg("mask").none(),
+             nb::arg("pad"), nb::arg("low"), nb::arg("weights"), nb::arg("weight_bits"),
+             nb::arg("odd_weights"), nb::arg("mask").none(),
              nb::arg("thresholds").none(), nb::arg("bits"), nb::arg("flips").none(),
              nb::arg("scale").none(), nb::arg("shift").none())
         .def("add_bit_pool",

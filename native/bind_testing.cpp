@@ -124,6 +124,20 @@ Window window_of(int32_t h, int32_t w, Two kernel, Two stride, Two padding, Two 
                             padding.first, padding.second);
 }
 
+// Planes of the digits of integers, that of the highest first; a bit is 1 where the digit is 0.
+std::vector<uint8_t> weight_digits(const FloatsIn& w, int32_t planes, bool odd) {
+    const auto count = static_cast<int64_t>(w.size()), bytes = (count + 7) / 8;
+    std::vector<uint8_t> bits(static_cast<size_t>(planes * bytes + 1));
+    for (int64_t i = 0; i < count; ++i) {
+        const auto value = static_cast<int32_t>(w.data()[i]);
+        const int32_t digits = odd ? (value + (1 << planes) - 1) / 2 : value + (1 << (planes - 1));
+        for (int32_t p = 0; p < planes; ++p)
+            bits[static_cast<size_t>(p * bytes + i / 8)] |=
+                static_cast<uint8_t>(!(digits >> (planes - 1 - p) & 1) << (i % 8));
+    }
+    return bits;
+}
+
 // A bit for each weight that is as `is` says, which starts in the first byte.
 template <class Is>
 Bytes packed_weights(const FloatsIn& w, const Is& is) {
@@ -148,7 +162,7 @@ nb::dict bit_layer(std::optional<std::string> target, FloatsIn x, FloatsIn w, Tw
                    std::optional<IntsIn> thresholds, std::optional<BytesIn> flips,
                    std::optional<FloatsIn> scale, std::optional<FloatsIn> shift,
                    std::optional<FloatsIn> residual, bool nchw, bool signs, int pieces, int threads,
-                   int32_t planes, int32_t out_planes) {
+                   int32_t planes, int32_t out_planes, int32_t weight_planes, bool odd_weights) {
     const KernelTable& table = table_named(target);
     const int32_t n = dim(x, 0), h = dim(x, 1), v = dim(x, 2), c = dim(x, 3), o = dim(w, 0);
     BitLayerSpec spec;
@@ -163,7 +177,11 @@ nb::dict bit_layer(std::optional<std::string> target, FloatsIn x, FloatsIn w, Tw
     const Bytes weights = packed_weights(w, [](float x) { return x < 0; });
     const Bytes mask = packed_weights(w, [](float x) { return x != 0; });
     spec.weights = weights.as<uint8_t>();
-    if (std::count(w.data(), w.data() + w.size(), 0.0f)) spec.mask = mask.as<uint8_t>();
+    const std::vector<uint8_t> digits = weight_digits(w, weight_planes, odd_weights);
+    spec.weight_planes = weight_planes;
+    spec.odd_weights = odd_weights;
+    if (weight_planes > 1) spec.weights = digits.data();
+    else if (std::count(w.data(), w.data() + w.size(), 0.0f)) spec.mask = mask.as<uint8_t>();
     spec.weight_stride = static_cast<int64_t>(w.size()) / o;
     spec.finish = thresholds ? Finish::kThreshold : scale ? Finish::kAffine : Finish::kSums;
     spec.thresholds = pointer(thresholds);
@@ -323,7 +341,7 @@ void bind_testing(nb::module_ m) {
           nb::arg("flips") = nb::none(), nb::arg("scale") = nb::none(), nb::arg("shift") = nb::none(),
           nb::arg("residual") = nb::none(), nb::arg("nchw") = false, nb::arg("signs") = false,
           nb::arg("pieces") = 1, nb::arg("threads") = 1, nb::arg("planes") = 1,
-          nb::arg("out_planes") = 1);
+          nb::arg("out_planes") = 1, nb::arg("weight_planes") = 1, nb::arg("odd_weights") = false);
     m.def("pack_levels", pack_levels, nb::arg("target").none(), nb::arg("x"), nb::arg("thresholds"),
           nb::arg("flips").none(), nb::arg("planes"), nb::arg("ring") = one, nb::arg("pieces") = 1);
     m.def("pack", pack, nb::arg("target").none(), nb::arg("x"), nb::arg("nchw") = false,

@@ -48,7 +48,7 @@ void fill_random(const Bytes& bytes) {
 double time_bit_layer(const std::string& target, int32_t images, int32_t size, int32_t in_channels,
                       int32_t out_channels, int32_t kernel, int32_t stride, int32_t pad,
                       const std::string& finish, int threads, int repeats, int32_t planes,
-                      bool ternary) {
+                      bool ternary, int32_t weight_planes) {
     const KernelTable& table = table_named(target);
     BitLayerSpec spec;
     spec.planes = spec.out_planes = planes;
@@ -58,7 +58,9 @@ double time_bit_layer(const std::string& target, int32_t images, int32_t size, i
     spec.in_channels = in_channels;
     spec.out_channels = out_channels;
     spec.weight_stride = int64_t{in_channels} * kernel * kernel;
-    Bytes weights(static_cast<size_t>(spec.weight_stride * out_channels / 8 + 1));
+    spec.weight_planes = weight_planes;
+    if (weight_planes > 1) spec.low = 0;
+    Bytes weights(static_cast<size_t>(weight_planes * weight_plane_bytes(spec) + 1));
     fill_random(weights);
     spec.weights = weights.as<uint8_t>();
     Bytes mask(weights.size());
@@ -280,7 +282,7 @@ void bind_timing(nb::module_ m) {
     m.def("time_bit_layer", time_bit_layer, nb::arg("target"), nb::arg("images"), nb::arg("size"),
           nb::arg("in_channels"), nb::arg("out_channels"), nb::arg("kernel"), nb::arg("stride"),
           nb::arg("pad"), nb::arg("finish"), nb::arg("threads") = 1, nb::arg("repeats") = 50,
-          nb::arg("planes") = 1, nb::arg("ternary") = false);
+          nb::arg("planes") = 1, nb::arg("ternary") = false, nb::arg("weight_planes") = 1);
     m.def("time_float_layer", time_float_layer, nb::arg("target"), nb::arg("images"),
           nb::arg("size"), nb::arg("in_channels"), nb::arg("out_channels"), nb::arg("kernel"),
           nb::arg("stride"), nb::arg("pad"), nb::arg("repeats") = 50);

@@ -27,6 +27,8 @@ int64_t bits_of_row(const BitLayerSpec& spec) {
            repeats_of(spec);
 }
 
+bool adds_inputs(const BitLayerSpec& spec) { return spec.weight_planes > 1 && !spec.odd_weights; }
+
 // The largest integer of the input.
 int64_t highest(const BitLayerSpec& spec) { return (int64_t{1} << spec.planes) - 1; }
 
@@ -42,6 +44,9 @@ std::string refusal(const BitLayerSpec& spec) {
         return "integers have 1 to 8 planes";
     if (spec.planes > 1 && (spec.low != 0 || spec.pad_value != 0))
         return "integers of several planes start at 0 and are padded with 0";
+    if (spec.weight_planes < 1 || spec.weight_planes > kMaxPlanes) return "weights have 1 to 8 planes";
+    if (spec.weight_planes > 1 && (spec.low != 0 || spec.pad_value != 0 || spec.mask))
+        return "weights of several planes need integers from 0 on, padded with 0, and no mask";
     if (spec.groups < 1 || spec.in_channels < 1 || spec.out_channels < 1)
         return "channels and groups must be at least 1";
     if (spec.in_channels % spec.groups || spec.out_channels % spec.groups)
@@ -69,7 +74,10 @@ void choose_sizes(const KernelTable& table, const BitLayerSpec& spec, BitLayer& 
     layer.planes = spec.planes;
     layer.out_planes = spec.finish == Finish::kThreshold ? spec.out_planes : 1;
     layer.repeats = repeats_of(spec);
-    layer.halvings = (spec.mask != nullptr) + (spec.low == 0);
+    layer.weight_planes = spec.weight_planes;
+    layer.adds_inputs = adds_inputs(spec);
+    layer.row_inputs = bits_of_row(spec);
+    layer.halvings = (spec.mask != nullptr) + (spec.low == 0) + layer.adds_inputs;
     layer.run_count = joined ? 1 : w.kernel_w;
     layer.run_bytes = joined ? w.kernel_w * layer.group_bytes : layer.group_bytes;
     layer.row_bytes = int64_t{layer.repeats} * w.kernel_h * w.kernel_w * layer.group_bytes;
@@ -81,12 +89,13 @@ void choose_sizes(const KernelTable& table, const BitLayerSpec& spec, BitLayer& 
     layer.padded_outputs = static_cast<int32_t>(round_up(spec.out_channels, table.panel));
     const int64_t tail = ceil_div(layer.row_bytes % 16, 4) * 8;
     layer.triples = static_cast<int32_t>(ceil_div(layer.row_bytes / 16 * 32 + tail, 3));
-    const int32_t most = spec.planes > 1 ? kMaxPlaneChunk : kMaxChunk;
+    const bool several = spec.planes > 1 || spec.weight_planes > 1;
+    const int32_t most = several ? kMaxPlaneChunk : kMaxChunk;
     layer.chunk = static_cast<int32_t>(ceil_div(layer.triples, ceil_div(layer.triples, most)));
     layer.wide_counts = most_counted(spec) > UINT16_MAX;
     layer.block_pixels = table.weights == Weights::kLanes ? 28 : 16;
     // Two pixels share indices of two bytes, or two planes.
-    const int64_t index_bytes = spec.planes == 1 ? 1 : 2 * ceil_div(spec.planes, 2);
+    const int64_t index_bytes = several ? 2 * ceil_div(spec.planes, 2) : 1;
     if (table.weights == Weights::kNibbles) {
         const int64_t fit = kIndexBytes / (3 * int64_t{layer.triples} * index_bytes) / 4 * 4;
         layer.block_pixels = static_cast<int32_t>(std::clamp<int64_t>(fit, 4, kMaxBlock));
@@ -94,7 +103,8 @@ void choose_sizes(const KernelTable& table, const BitLayerSpec& spec, BitLayer& 
     const int64_t block = layer.block_pixels;
     const int64_t rows = layer.row_pitch * block * spec.planes;
     const int64_t indices = (3 * int64_t{layer.triples} + 32) * index_bytes * block;
-    const int64_t counts = int64_t{layer.panel} * block * (spec.planes > 2 ? 6 : 4);
+    const int64_t count_bytes = spec.weight_planes > 1 ? 10 : spec.planes > 2 ? 6 : 4;
+    const int64_t counts = int64_t{layer.panel} * block * count_bytes;
     const int64_t wide = spec.groups == 1 ? 0 : int64_t{layer.padded_outputs} * block * 4;
     layer.scratch_bytes = round_up(rows + indices + counts + wide, kSlack) + kSlack;
 }
@@ -128,16 +138,18 @@ void fill_row(const BitLayerSpec& spec, const BitLayer& layer, const uint8_t* we
         }
 }
 
-// [out][weight_pitch], in the order in which kernels gather the input bits.
+// [plane][out][weight_pitch], in the order in which kernels gather the input bits.
 Bytes weight_rows(const BitLayerSpec& spec, const BitLayer& layer) {
     // Kernels read four rows at once, also past the last channel.
-    Bytes memory(static_cast<size_t>(layer.weight_pitch) * (spec.out_channels + 3));
+    const int64_t plane_bytes = layer.weight_pitch * spec.out_channels;
+    Bytes memory(static_cast<size_t>(plane_bytes * spec.weight_planes + 3 * layer.weight_pitch));
     const auto fill = [&](const uint8_t* weights, int64_t from) {
         for (int32_t o = 0; o < spec.out_channels; ++o)
             fill_row(spec, layer, weights, o * spec.weight_stride,
                      memory.as<uint8_t>() + o * layer.weight_pitch + from);
     };
-    fill(spec.weights, 0);
+    for (int32_t plane = 0; plane < spec.weight_planes; ++plane)
+        fill(spec.weights + plane * weight_plane_bytes(spec), plane * plane_bytes);
     if (!spec.mask) return memory;
     // Zeros were +1 so far, since their sign bits are 0; here they are -1.
     std::vector<uint8_t> second(static_cast<size_t>(ceil_div(spec.weight_stride * spec.out_channels, 8)));
@@ -191,9 +203,11 @@ Bytes weight_panels(const KernelTable& table, const Bytes& rows, BitLayer& layer
     const bool nibbles = table.weights == Weights::kNibbles;
     layer.panel_bytes = layer.panel * (nibbles ? 3 * int64_t{layer.triples}
                                                : round_up(layer.row_bytes, 4));
-    Bytes memory(static_cast<size_t>(layer.panel_bytes) * layer.panels * layer.groups);
+    // Groups follow each other, and so do planes: all have the same rows.
+    const int32_t groups = layer.groups * layer.weight_planes;
+    Bytes memory(static_cast<size_t>(layer.panel_bytes) * layer.panels * groups);
     uint8_t* to = memory.as<uint8_t>();
-    for (int32_t group = 0; group < layer.groups; ++group)
+    for (int32_t group = 0; group < groups; ++group)
         for (int32_t panel = 0; panel < layer.panels; ++panel, to += layer.panel_bytes) {
             const int32_t first = panel * layer.panel;
             const int32_t channels = std::min(layer.panel, layer.group_outputs - first);
@@ -313,17 +327,19 @@ int64_t fill_tables(const BitLayerSpec& spec, const uint8_t* weight_rows, BitLay
     const int64_t cells = static_cast<int64_t>(rows.size() * cols.size()) * stride;
     auto* base = store<int32_t>(storage, cells);
     layer.base = base;
-    const std::vector<int32_t> cell_sums = sums_of_cells(spec, layer, weight_rows);
-    const size_t taps = cell_sums.size() / static_cast<size_t>(spec.out_channels);
-    for (int64_t border = 0; border < cells / stride; ++border)
-        for (int32_t o = 0; o < spec.out_channels; ++o)
-            base[border * stride + o] = static_cast<int32_t>(
-                highest(spec) *
-                (base_of(bits, cell_sums.data() + o * taps, rows[border / cols.size()],
-                         cols[border % cols.size()]) +
-                 (spec.low == 0 ? std::accumulate(cell_sums.begin() + o * taps,
-                                                  cell_sums.begin() + (o + 1) * taps, 0)
-                                : 0)));
+    for (int32_t plane = 0; plane < spec.weight_planes; ++plane) {
+        const std::vector<int32_t> cell_sums = sums_of_cells(
+            spec, layer, weight_rows + plane * layer.weight_pitch * spec.out_channels);
+        const size_t taps = cell_sums.size() / static_cast<size_t>(spec.out_channels);
+        for (int64_t border = 0; border < cells / stride; ++border)
+            for (int32_t o = 0; o < spec.out_channels; ++o) {
+                const int32_t* of = cell_sums.data() + o * taps;
+                const int32_t one = base_of(bits, of, rows[border / cols.size()], cols[border % cols.size()]);
+                const int32_t sum = spec.low == 0 ? std::accumulate(of, of + taps, 0) : 0;
+                int32_t& all = base[border * stride + o];
+                all = static_cast<int32_t>(2 * all + highest(spec) * (one + sum));
+            }
+    }
     if (spec.finish == Finish::kThreshold) fill_limits(spec, cells, layer, storage);
     return cells / stride;
 }
@@ -343,7 +359,10 @@ void keep_weights(const KernelTable& table, const BitLayerSpec& spec, bool dense
 
 }  // namespace
 
-int64_t most_counted(const BitLayerSpec& spec) { return bits_of_row(spec) * highest(spec); }
+int64_t most_counted(const BitLayerSpec& spec) {
+    const int64_t worth = (int64_t{1} << spec.weight_planes) - 1 + adds_inputs(spec);
+    return bits_of_row(spec) * highest(spec) * worth;
+}
 
 std::string prepare_bits(const KernelTable& table, const BitLayerSpec& spec, PreparedBits& out) {
     out = PreparedBits{};

@@ -80,7 +80,7 @@ bool counts_by_tables(const KernelTable& table, const BitLayerSpec& spec, const 
                       int64_t borders) {
     const Window& w = layer.window;
     const bool possible = table.weights == KernelTable::Weights::kNibbles && layer.groups == 1 &&
-                          layer.finish == Finish::kThreshold && borders == 1 && w.stride_h == 1 &&
+                          layer.weight_planes == 1 && layer.finish == Finish::kThreshold && borders == 1 && w.stride_h == 1 &&
                           w.stride_w == 1 && most_counted(spec) < UINT16_MAX;
     return possible && faster_by_tables(table, layer, shape_of(table, w, spec.in_channels));
 }

@@ -77,10 +77,15 @@ struct BitLayer {
     int32_t item_panels;           // work items per block of pixels
     int32_t triples, chunk;        // LUT targets: triples of nibbles in a row, and per flush
     bool wide_counts;              // LUT targets: counts of all planes exceed 16 bits
+    // Weights of several bits are as many layers of one, that of the highest digit first; their counts
+    // are added, each twice the one of the next, and so are the inputs of a row, if asked for.
+    int32_t weight_planes;
+    bool adds_inputs;
+    int64_t row_inputs;
     PixelTables tables;            // LUT targets
-    const uint8_t* panel_weights;  // [group][panel][...]: what the target's counter reads; or null
+    const uint8_t* panel_weights;  // [weight plane][group][panel][...]: what the target's counter reads; or null
     int64_t panel_bytes;
-    const uint8_t* row_weights;  // [out_channel][weight_pitch]: plain rows; or null
+    const uint8_t* row_weights;  // [weight plane][out_channel][weight_pitch]: plain rows; or null
     int64_t weight_pitch;        // a multiple of kSlack
     Finish finish;
     int32_t padded_outputs;                  // stride of the tables below

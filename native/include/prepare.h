@@ -53,12 +53,21 @@ struct BitLayerSpec {
     const uint8_t* weights = nullptr;
     const uint8_t* mask = nullptr;  // like weights, 0 where a weight is 0; null: none is
     int64_t weight_stride = 0;
+    // Weights of several bits: sum of 2^p s_p over digits s_p of +-1, or half of one less than that,
+    // where p counts from the lowest. `weights` holds as many planes, that of the highest first, each
+    // of weight_plane_bytes(). Needs low and pad_value 0, and no mask.
+    int32_t weight_planes = 1;
+    bool odd_weights = false;
     Finish finish = Finish::kSums;
     const int32_t* thresholds = nullptr;  // [out]: +1 iff sum >= threshold
     const uint8_t* flips = nullptr;       // [out], may be null: where 1, +1 iff sum <= threshold
     int32_t out_planes = 1;  // if several, the integer is how many of thresholds[2^out_planes - 1][out] pass
     const float *scale = nullptr, *shift = nullptr;
 };
+
+inline int64_t weight_plane_bytes(const BitLayerSpec& spec) {
+    return (spec.weight_stride * spec.out_channels + 7) / 8;
+}
 
 struct PreparedBits {
     BitLayer view{};

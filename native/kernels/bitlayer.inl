@@ -2,7 +2,7 @@
 // count differing bits panel by panel, and finishes each panel while it is in the cache.
 //
 // A Counter has a type Count, `prepare(layer, scratch, count)`, called once a gathered block, and
-// `count(layer, scratch, count, group, panel, channels, counts)`, which fills
+// `count(layer, scratch, count, weight plane, group, panel, channels, counts)`, which fills
 // counts[pixel][layer.panel].
 
 inline void locate(const BitLayer& layer, int64_t first, int count, Place* places) {
@@ -66,6 +66,40 @@ inline void gather(const BitLayer& layer, const BitImage& in, const Place* place
         gather_plane(layer, plane, places, count, group, rows);
 }
 
+// The sum of the integers of each gathered row, to all of its counts. A bit is 1 iff its digit is 0.
+template <class Count>
+void add_inputs(const BitLayer& layer, const Scratch& s, int pixels, Count* counts) {
+    for (int p = 0; p < pixels; ++p, counts += layer.panel) {
+        uint32_t sum = 0;
+        const uint8_t* row = s.rows + p * layer.row_pitch;
+        for (int plane = 0; plane < layer.planes; ++plane, row += plane_rows(layer)) {
+            uint64_t zeros = 0;
+            for (int64_t k = 0; k < layer.row_bytes; k += 8) zeros += popcount64(load<uint64_t>(row + k));
+            sum = 2 * sum + static_cast<uint32_t>(layer.row_inputs - static_cast<int64_t>(zeros));
+        }
+        for (int32_t c = 0; c < layer.panel; ++c)
+            counts[c] = static_cast<Count>(static_cast<uint32_t>(counts[c]) + sum);
+    }
+}
+
+// Counts of all planes of weights.
+template <class Counter>
+void count_weights(const BitLayer& layer, const Scratch& s, int pixels, int group, int panel,
+                   int channels, typename Counter::Count* counts) {
+    using Count = typename Counter::Count;
+    Counter::count(layer, s, pixels, 0, group, panel, channels, counts);
+    if (layer.weight_planes == 1) return;
+    Count* next = static_cast<Count*>(s.next);
+    for (int plane = 1; plane < layer.weight_planes; ++plane) {
+        Counter::count(layer, s, pixels, plane, group, panel, channels, next);
+        // Spare channels may have counted anything, which wraps around.
+        for (int64_t i = 0; i < int64_t{pixels} * layer.panel; ++i)
+            counts[i] = static_cast<Count>(2 * static_cast<uint32_t>(counts[i]) +
+                                           static_cast<uint32_t>(next[i]));
+    }
+    if (layer.adds_inputs) add_inputs(layer, s, pixels, counts);
+}
+
 // All channels of a block of a grouped layer, group after group, then one epilogue.
 template <class Counter>
 void grouped_block(const BitLayer& layer, const BitImage& in, const Results& out, const Scratch& s,
@@ -79,7 +113,7 @@ void grouped_block(const BitLayer& layer, const BitImage& in, const Results& out
         for (int panel = 0; panel < layer.panels; ++panel) {
             const int32_t first = panel * layer.panel;
             const int32_t channels = smaller(layer.panel, layer.group_outputs - first);
-            Counter::count(layer, s, count, group, panel, channels, counts);
+            count_weights<Counter>(layer, s, count, group, panel, channels, counts);
             for (int p = 0; p < count; ++p)
                 __builtin_memcpy(wide + int64_t{p} * layer.padded_outputs +
                                      group * layer.group_outputs + first,
@@ -119,7 +153,7 @@ void run_items(const BitLayer& layer, const BitImage& in, const Results& out, vo
         const int32_t first = panel * layer.panel;
         const Span span{first, smaller(layer.panel, layer.out_channels - first)};
         Count* counts = static_cast<Count*>(s.counts);
-        Counter::count(layer, s, count, 0, panel, span.channels, counts);
+        count_weights<Counter>(layer, s, count, 0, panel, span.channels, counts);
         finish(layer, out, places, count, span, counts, layer.panel);
     }
 }
@@ -136,9 +170,9 @@ void bit_layer(const BitLayer& layer, const BitImage& in, const Results& out, vo
 #ifdef LUT_REGISTERS
     else if (layer.tables.entries)
         run_bands(layer, in, out, memory, begin, end);
-    else if (layer.planes > 1 && layer.wide_counts)
+    else if (several_planes(layer) && layer.wide_counts)
         run_items<PlaneCounter<int32_t>>(layer, in, out, memory, begin, end);
-    else if (layer.planes > 1)
+    else if (several_planes(layer))
         run_items<PlaneCounter<uint16_t>>(layer, in, out, memory, begin, end);
 #endif
     else

@@ -43,10 +43,9 @@ struct PanelCounter {
 
     static void prepare(const BitLayer&, const Scratch&, int) {}
 
-    static void count(const BitLayer& layer, const Scratch& s, int pixels, int group, int panel,
-                      int channels, int32_t* counts) {
-        const uint8_t* weights =
-            layer.panel_weights + (int64_t{group} * layer.panels + panel) * layer.panel_bytes;
+    static void count(const BitLayer& layer, const Scratch& s, int pixels, int plane, int group,
+                      int panel, int channels, int32_t* counts) {
+        const uint8_t* weights = panel_at(layer, plane, group, panel);
         if (channels <= 16) tiles<1>(layer, s, pixels, weights, counts);
         else if (channels <= 32) tiles<2>(layer, s, pixels, weights, counts);
         else tiles<kLaneRegisters>(layer, s, pixels, weights, counts);

@@ -141,10 +141,9 @@ struct PanelCounter {
         }
     }
 
-    static void count(const BitLayer& layer, const Scratch& s, int pixels, int group, int panel,
-                      int channels, uint16_t* counts) {
-        const uint8_t* weights =
-            layer.panel_weights + (int64_t{group} * layer.panels + panel) * layer.panel_bytes;
+    static void count(const BitLayer& layer, const Scratch& s, int pixels, int plane, int group,
+                      int panel, int channels, uint16_t* counts) {
+        const uint8_t* weights = panel_at(layer, plane, group, panel);
         const bool narrow = channels <= VECTOR_BYTES;
         for (int start = 0; start < layer.triples; start += layer.chunk) {
             const int some = smaller(layer.chunk, layer.triples - start);

@@ -79,10 +79,9 @@ struct PlaneCounter {
         }
     }
 
-    static void count(const BitLayer& layer, const Scratch& s, int pixels, int group, int panel,
-                      int channels, Count* counts) {
-        const uint8_t* weights =
-            layer.panel_weights + (int64_t{group} * layer.panels + panel) * layer.panel_bytes;
+    static void count(const BitLayer& layer, const Scratch& s, int pixels, int plane, int group,
+                      int panel, int channels, Count* counts) {
+        const uint8_t* weights = panel_at(layer, plane, group, panel);
         const int passes = (layer.planes + 1) / 2;
         for (int pass = 0; pass < passes; ++pass) {
             const uint16_t* indices = s.indices + pass * pass_indices(layer);

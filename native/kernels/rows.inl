@@ -6,8 +6,13 @@ struct Scratch {
     void* counts;       // [block][panel]
     void* wide;         // [block][padded_outputs], grouped layers
     uint16_t* indices;  // LUT targets
-    uint16_t* part;     // [block][panel], LUT targets with more than two planes
+    uint16_t* part;     // [block][panel], LUT targets with several passes or planes of weights
+    void* next;         // [block][panel], the counts of another plane of weights
 };
+
+inline bool several_planes(const BitLayer& layer) {
+    return layer.planes > 1 || layer.weight_planes > 1;
+}
 
 inline int64_t plane_rows(const BitLayer& layer) { return layer.row_pitch * layer.block_pixels; }
 
@@ -21,9 +26,16 @@ inline Scratch divide(const BitLayer& layer, void* memory) {
     s.wide = at;
     if (layer.groups > 1) at += int64_t{layer.padded_outputs} * layer.block_pixels * 4;
     s.part = reinterpret_cast<uint16_t*>(at);
-    if (layer.planes > 2) at += int64_t{layer.panel} * layer.block_pixels * 2;
+    if (layer.planes > 2 || layer.weight_planes > 1) at += int64_t{layer.panel} * layer.block_pixels * 2;
+    s.next = at;
+    if (layer.weight_planes > 1) at += int64_t{layer.panel} * layer.block_pixels * 4;
     s.indices = reinterpret_cast<uint16_t*>(at);
     return s;
+}
+
+inline const uint8_t* panel_at(const BitLayer& layer, int plane, int group, int panel) {
+    const int64_t first = int64_t{plane} * layer.groups + group;
+    return layer.panel_weights + (first * layer.panels + panel) * layer.panel_bytes;
 }
 
 constexpr int kRowPixels = 4, kRowOutputs = 2;
@@ -33,11 +45,12 @@ struct RowCounter {
 
     static void prepare(const BitLayer&, const Scratch&, int) {}
 
-    static void count(const BitLayer& layer, const Scratch& s, int pixels, int group, int panel,
-                      int channels, int32_t* counts) {
+    static void count(const BitLayer& layer, const Scratch& s, int pixels, int plane, int group,
+                      int panel, int channels, int32_t* counts) {
         const uint8_t* weights =
             layer.row_weights +
-            (int64_t{group} * layer.group_outputs + int64_t{panel} * layer.panel) *
+            (int64_t{plane} * layer.out_channels + int64_t{group} * layer.group_outputs +
+             int64_t{panel} * layer.panel) *
                 layer.weight_pitch;
         if (pixels == 1) return one_pixel(layer, s.rows, weights, channels, counts);
         for (int p = 0; p < pixels; p += kRowPixels)

@@ -161,3 +161,45 @@ def test_the_kernel_that_is_announced_runs_on_cells() -> None:
         names = [n for n, _ in Model(program, target=NATIVE[0]).stage_times(x, 1)[0]]
         assert sum(n.startswith("bit layer") for n in names) >= announced
     assert layers > 50
+
+
+@pytest.mark.parametrize(
+    ("bits", "odd", "cell_bits"), [(2, True, 2), (3, False, 3), (4, False, 4), (3, True, 1)]
+)
+def test_wide_weights_run_on_bits(bits: int, odd: bool, cell_bits: int) -> None:
+    if not NATIVE:
+        pytest.skip("the native module is not built")
+    rng = np.random.default_rng(bits)
+    top = 2**bits - 1 if odd else 2 ** (bits - 1) - 1
+    numbers = np.arange(-top, top + 1, 2 if odd else 1)
+
+    def digits(*shape: int) -> np.ndarray:
+        return pack_digits(rng.choice(numbers, shape), bits, odd=odd)
+
+    def rows(channels: int) -> np.ndarray:
+        limits = np.sort(rng.integers(-40, 40, (2**cell_bits - 1, channels)), axis=0)
+        return limits[0] if cell_bits == 1 else limits
+
+    keys = {"low": 0, "bits": bits, "odd": odd}
+    program = Program(
+        (4, 9, 8),
+        (
+            Conv("a", (32, 4, 3, 3)), Threshold("a", cell_bits),
+            Conv("b", (64, 32, 3, 3), padding=(1, 1, 1, 1), **keys), MaxPool((2, 2)),
+            Threshold("b", cell_bits), Flatten(), Linear("c", (70, 64 * 3 * 3), **keys),
+            Affine("c"),
+        ),
+        {
+            "a.weight": rng.standard_normal((32, 4, 3, 3)).astype(np.float32),
+            "a.threshold": rows(32).astype(np.float32) / 8,
+            "b.weight": digits(64, 32, 3, 3),
+            "b.threshold": rows(64).astype(np.int16),
+            "c.weight": digits(70, 64 * 3 * 3),
+            "c.affine": rng.standard_normal((2, 70)).astype(np.float32),
+        },
+    )  # fmt: skip
+    assert [runs_on_bits(program, i) for i in (0, 2, 6)] == [False, True, True]
+    x = rng.standard_normal((5, 4, 9, 8)).astype(np.float32)
+    expected = Model(program, target="numpy")(x)
+    for target in NATIVE:
+        np.testing.assert_array_equal(Model(program, target=target)(x), expected)

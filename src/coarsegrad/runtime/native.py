@@ -134,10 +134,11 @@ class _Builder:
         groups = op.groups if isinstance(op, Conv) else 1
         pad = op.pad if isinstance(op, Conv) and any(op.padding) else 0
         if runs_on_bits(self.program, index):
-            signs, *masks = np.atleast_2d(self.program.tensors[f"{op.name}.weight"])
+            planes = np.atleast_2d(self.program.tensors[f"{op.name}.weight"])
+            signs, mask = (planes[0], planes[1:]) if op.bits is None else (digits(planes), ())
             self.engine.add_bit_layer(
-                self._geometry(op), op.shape[0], groups, pad, op.low, signs,
-                masks[0] if masks else None, epilogue.thresholds_int, epilogue.bits or 1,
+                self._geometry(op), op.shape[0], groups, pad, op.low, signs, op.bits or 1, op.odd,
+                mask[0] if len(mask) else None, epilogue.thresholds_int, epilogue.bits or 1,
                 epilogue.flips, epilogue.scale, epilogue.shift,
             )  # fmt: skip
             self.bits = epilogue.bits
@@ -206,6 +207,19 @@ class _Builder:
         self.engine.add_float_layer(
             geometry, channels, channels, ones, None, None, scale, shift
         )  # fmt: skip
+
+
+def digits(planes: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return planes of two's complement, lowest first, as the kernel's: highest first, 1 for -1.
+
+    With 2^(b - 1) added, so that none is negative, the highest digit is turned; a digit d is the
+    sign 2d - 1.
+
+    >>> digits(np.array([[3], [10], [3]], np.uint8))  # -3, -1, 0, 2: 1, 3, 4, 6 when 4 are added
+    array([  3, 245, 252], dtype=uint8)
+    """
+    highest, *others = planes[::-1]
+    return np.concatenate([highest, *(~plane for plane in others)])
 
 
 def _levels(bits: int, low: int) -> NDArray[np.float32]:
