@@ -45,7 +45,9 @@ def test_random_networks_of_several_bits_differ_in_no_level(
     with torch.no_grad():
         expected = net.eval()(x).numpy()
     found = runtime.load(path, target="numpy")(x.numpy())
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
+    # Where a norm takes all of a sum away, the logits are what rounding left.
+    largest = max(np.abs(expected).max(), 1e-3)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * largest)
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
