@@ -177,7 +177,8 @@ nb::dict bit_layer(std::optional<std::string> target, FloatsIn x, FloatsIn w, Tw
     const Bytes weights = packed_weights(w, [](float x) { return x < 0; });
     const Bytes mask = packed_weights(w, [](float x) { return x != 0; });
     spec.weights = weights.as<uint8_t>();
-    const std::vector<uint8_t> digits = weight_digits(w, weight_planes, odd_weights);
+    std::vector<uint8_t> digits;
+    if (weight_planes > 1) digits = weight_digits(w, weight_planes, odd_weights);
     spec.weight_planes = weight_planes;
     spec.odd_weights = odd_weights;
     if (weight_planes > 1) spec.weights = digits.data();
