@@ -78,10 +78,10 @@ struct BitLayer {
     int32_t triples, chunk;        // LUT targets: triples of nibbles in a row, and per flush
     bool wide_counts;              // LUT targets: counts of all planes exceed 16 bits
     // Weights of several bits are as many layers of one, that of the highest digit first; their counts
-    // are added, each twice the one of the next, and so are the inputs of a row, if asked for.
+    // are added, each twice the one of the next, and so is the sum of a row's inputs, if asked for.
     int32_t weight_planes;
     bool adds_inputs;
-    int64_t row_inputs;
+    int64_t row_inputs;  // how many there are
     PixelTables tables;            // LUT targets
     const uint8_t* panel_weights;  // [weight plane][group][panel][...]: what the target's counter reads; or null
     int64_t panel_bytes;
@@ -91,7 +91,8 @@ struct BitLayer {
     int32_t padded_outputs;                  // stride of the tables below
     // [border][channel]: sum = (base - 2 * count) >> halvings, without a remainder. Halved for ternary
     // weights, and for inputs of 0 and 1, where base also holds the sum of the weights. Of several
-    // planes the counts are added, each twice the one of the next digit.
+    // planes the counts are added, each twice the one of the next digit. Halved also where the sum of
+    // the inputs is in the count, since digits make twice the weight and 1.
     const int32_t* base;
     int32_t halvings;
     const int32_t* limits;                   // [border][channel]: bit = (count > limit) ^ flip

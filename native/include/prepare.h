@@ -53,8 +53,8 @@ struct BitLayerSpec {
     const uint8_t* weights = nullptr;
     const uint8_t* mask = nullptr;  // like weights, 0 where a weight is 0; null: none is
     int64_t weight_stride = 0;
-    // Weights of several bits: sum of 2^p s_p over digits s_p of +-1, or half of one less than that,
-    // where p counts from the lowest. `weights` holds as many planes, that of the highest first, each
+    // Weights of several bits: the sum of 2^p s_p over digits s_p of +-1 if odd, else half of one less
+    // than that, where p counts from the lowest. `weights` holds as many planes, that of the highest first, each
     // of weight_plane_bytes(). Needs low and pad_value 0, and no mask.
     int32_t weight_planes = 1;
     bool odd_weights = false;

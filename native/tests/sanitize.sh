@@ -30,6 +30,7 @@ sanitized() {
 }
 sanitized tests/native "$@"
 sanitized tests/runtime/test_native.py -k "not out_of_memory and not random_networks"
+sanitized tests/runtime/test_low_bits.py -k wide_weights
 
 sources="native/cpu.cpp native/dispatch.cpp native/prepare.cpp native/prepare_bits.cpp native/prepare_tables.cpp
     native/threads.cpp native/engine.cpp native/kernels/*.cpp"

@@ -44,6 +44,8 @@ class Engine:
         pad: int,
         low: int,
         weights: _Bytes,
+        weight_bits: int,
+        odd_weights: bool,
         mask: _Bytes | None,
         thresholds: NDArray[np.int32] | None,
         bits: int,

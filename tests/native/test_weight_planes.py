@@ -72,17 +72,18 @@ def test_affine(target, shape):
     np.testing.assert_array_equal(got, scale * case.sums.astype(np.float32) + shift)
 
 
-def test_the_largest_counts(target):
-    """Where 16 bits end: 65,535 = 21,845 * 3, and 32 bits for more."""
-    for channels, planes, bits in ((8191, 1, 3), (8192, 1, 3), (273, 4, 4), (274, 4, 4)):
-        x = np.full((2, 1, 3, channels), 2**planes - 1, np.float32)
-        for weight in (1 - 2 ** (bits - 1), 0, 2 ** (bits - 1) - 1):
-            w = np.full((5, channels, 1, 1), weight, np.float32)
-            given = x if planes > 1 else 2 * x - 1
-            got = testing.bit_layer(target, given, w, low=0, planes=planes, weight_planes=bits)[
-                "sums"
-            ]
-            np.testing.assert_array_equal(got, np.full((2, 1, 3, 5), weight * x[0, 0, 0].sum()))
+@pytest.mark.parametrize(
+    ("channels", "planes", "bits"), [(8191, 1, 3), (8192, 1, 3), (273, 4, 4), (274, 4, 4)]
+)
+def test_the_largest_counts(target, channels, planes, bits):
+    """The least weight of two's complement counts 65,536 = 8,192 * 8, which takes 32 bits."""
+    x = np.full((2, 1, 3, channels), 2**planes - 1, np.float32)
+    for weight in (-(2 ** (bits - 1)), 0, 2 ** (bits - 1) - 1):
+        w = np.full((5, channels, 1, 1), weight, np.float32)
+        given = x if planes > 1 else 2 * x - 1
+        got = testing.bit_layer(target, given, w, low=0, planes=planes, weight_planes=bits)
+        wanted = np.full((2, 1, 3, 5), weight * x[0, 0, 0].sum())
+        np.testing.assert_array_equal(got["sums"], wanted)
 
 
 def test_refusals(target):

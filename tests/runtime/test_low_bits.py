@@ -176,8 +176,8 @@ def test_wide_weights_run_on_bits(bits: int, odd: bool, cell_bits: int) -> None:
     def digits(*shape: int) -> np.ndarray:
         return pack_digits(rng.choice(numbers, shape), bits, odd=odd)
 
-    def rows(channels: int) -> np.ndarray:
-        limits = np.sort(rng.integers(-40, 40, (2**cell_bits - 1, channels)), axis=0)
+    def rows(channels: int, spread: float) -> np.ndarray:
+        limits = np.sort(rng.normal(0, spread, (2**cell_bits - 1, channels)), axis=0).round()
         return limits[0] if cell_bits == 1 else limits
 
     keys = {"low": 0, "bits": bits, "odd": odd}
@@ -191,9 +191,9 @@ def test_wide_weights_run_on_bits(bits: int, odd: bool, cell_bits: int) -> None:
         ),
         {
             "a.weight": rng.standard_normal((32, 4, 3, 3)).astype(np.float32),
-            "a.threshold": rows(32).astype(np.float32) / 8,
+            "a.threshold": rows(32, 40).astype(np.float32) / 8,
             "b.weight": digits(64, 32, 3, 3),
-            "b.threshold": rows(64).astype(np.int16),
+            "b.threshold": rows(64, 8 * top * 2**cell_bits).astype(np.int16),
             "c.weight": digits(70, 64 * 3 * 3),
             "c.affine": rng.standard_normal((2, 70)).astype(np.float32),
         },
