@@ -135,10 +135,11 @@ class _Builder:
         pad = op.pad if isinstance(op, Conv) and any(op.padding) else 0
         if runs_on_bits(self.program, index):
             planes = np.atleast_2d(self.program.tensors[f"{op.name}.weight"])
-            signs, mask = (planes[0], planes[1:]) if op.bits is None else (digits(planes), ())
+            signs = planes[0] if op.bits is None else digits(planes)
+            mask = planes[1] if op.bits is None and len(planes) == 2 else None
             self.engine.add_bit_layer(
                 self._geometry(op), op.shape[0], groups, pad, op.low, signs, op.bits or 1, op.odd,
-                mask[0] if len(mask) else None, epilogue.thresholds_int, epilogue.bits or 1,
+                mask, epilogue.thresholds_int, epilogue.bits or 1,
                 epilogue.flips, epilogue.scale, epilogue.shift,
             )  # fmt: skip
             self.bits = epilogue.bits
