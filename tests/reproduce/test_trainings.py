@@ -82,9 +82,15 @@ def test_the_figure_trains_without_weight_decay(
     assert [one.recipe(quick=False).twin for one in trained[28:]] == [True, False, True, False]
     assert {one.recipe(quick=False).weight_decay for one in trained[14:]} == {0.0}
     assert all(one.recipe(quick=False).weight_decay for one in trained[:14])
-    scores = table2.scores(trainings.tables(Request(tmp_path))[0], Request(tmp_path))
+    scores = table2.scores(
+        table2.rows_of(trainings.tables(Request(tmp_path))[0], Request(tmp_path))
+    )
     assert {len(values) for values in scores.values()} == {1}
     assert {layout for layout, _, _ in scores} == set(trainings.LAYOUTS)
+    report = table2.run(
+        Request(tmp_path, seeds=1)
+    )  # fig6's runs are in the ledger, not in the table
+    assert report.notes[-1].startswith("14 runs in the table")
 
 
 def test_other_settings_are_another_run(
@@ -93,7 +99,7 @@ def test_other_settings_are_another_run(
     request = Request(tmp_path, only={key: (str(value),) for key, value in ROW.items()})
     table2.run(request)
     monkeypatch.setattr(trainings, "_settings", lambda recipe: {**_SETTINGS(recipe), "epochs": 99})
-    assert table2.scores(trainings.tables(request)[0], request) == {}
+    assert table2.rows_of(trainings.tables(request)[0], request) == []
     table2.run(request)
     assert len(trained) == 2
 
