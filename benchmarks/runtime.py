@@ -24,13 +24,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from taking_turns import ROUNDS, Row, best, block, turns
 
 from coarsegrad import _native, bench, packed, runtime
 from coarsegrad.packed import Affine, Conv, Linear, Program, Sign
 
 SHAPES = [(56, 64), (28, 128), (14, 256), (7, 512)]
-ROUNDS = 11
-Row = tuple[str, str, float, float, float, bool]  # path, measure, value, must, stretch, at least
 
 
 def program(ops: tuple[packed.Op, ...], shape: tuple[int, ...]) -> Program:
@@ -48,32 +47,6 @@ def program(ops: tuple[packed.Op, ...], shape: tuple[int, ...]) -> Program:
 def conv3x3(size: int, channels: int) -> Program:
     conv = Conv("a", (channels, channels, 3, 3), padding=(1, 1, 1, 1))
     return program((Sign(), conv, Affine("a")), (channels, size, size))
-
-
-def block(run: Callable[[], object], seconds: float = 0.02) -> Callable[[], float]:
-    """A contestant that times itself: the least of as many calls as fill ``seconds``."""
-    run()
-    start = time.perf_counter()
-    run()
-    calls = max(1, round(seconds / max(time.perf_counter() - start, 1e-7)))
-
-    def timed() -> float:
-        least = float("inf")
-        for _ in range(calls):
-            begin = time.perf_counter()
-            run()
-            least = min(least, time.perf_counter() - begin)
-        return least
-
-    return timed
-
-
-def turns(contestants: dict[str, Callable[[], float]], rounds: int = ROUNDS) -> dict[str, float]:
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, run in contestants.items():
-            times[name].append(run())
-    return {name: statistics.median(found) for name, found in times.items()}
 
 
 def layer_peers(net: Program, *, onnx: bool = True) -> dict[str, Callable[[], float]]:
@@ -100,10 +73,6 @@ def layer_peers(net: Program, *, onnx: bool = True) -> dict[str, Callable[[], fl
     if onnx:
         runs |= onnx_runs(twin, x, 1)
     return {name: block(run) for name, run in runs.items()}
-
-
-def best(times: dict[str, float], kind: str) -> float:
-    return min(seconds for name, seconds in times.items() if kind in name)
 
 
 def ours(target: str, size: int, channels: int) -> dict[str, Callable[[], float]]:
@@ -146,6 +115,22 @@ def conv_rows(target: str) -> list[Row]:
                 place = f"pack {layout} {size}^2x{channels}"
                 rows.append((place, "% of the next 3x3", part, must, 8,
                              False))  # fmt: skip
+    return rows
+
+
+def few_rows() -> list[Row]:
+    """Layers of few outputs with thresholds, by tables, against sums, which are always gathered."""
+    target, t = best_target(), _native.testing
+    rows: list[Row] = []
+    for outputs in (4, 8, 16, 24):
+        layer = (target, 2, 32, 16, outputs, 3, 1, 0)
+        contestants = {
+            finish: lambda layer=layer, finish=finish: t.time_bit_layer(*layer, finish, 1, 60, 2)
+            for finish in ("bits", "sums")
+        }
+        times = turns(contestants)
+        rows.append((f"W1A2 3x3 32^2x16, {outputs} outputs", "x as fast as gathering",
+                     times["sums"] / times["bits"], 1, 2, True))  # fmt: skip
     return rows
 
 
@@ -339,6 +324,7 @@ SECTIONS: dict[str, Callable[[], list[Row]]] = {
     "avx2": lambda: conv_rows("avx2"),
     "planes": plane_rows,
     "weights": wide_rows,
+    "few": few_rows,
     "linear": linear_rows,
     "lenet5": lenet5_rows,
     "network": network_rows,

@@ -53,8 +53,8 @@ int64_t registers_of(const KernelTable& table, const Window& w, int64_t rows) {
 }
 
 // The limits are measured against lut.inl with AVX2, 1 to 4 planes, kernels of 1 to 5 columns, 3 to 256
-// channels, rows of 8 to 32 pixels: up to twenty times as fast below them, and rarely slower. Larger
-// registers are taken to cost as much, here and there.
+// channels, rows of 8 to 32 pixels: faster below them but for a few shapes (make bench-runtime has some
+// rows of it). Larger registers are taken to cost as much, here and there.
 bool faster_by_tables(const KernelTable& table, const BitLayer& layer, const PixelTables& t) {
     const Window& w = layer.window;
     constexpr int64_t kFirstLevelCache = 32768;
